@@ -1,0 +1,19 @@
+//! keel: the concurrent core of a proxy.
+//!
+//! Arrows go one way: `abi` → `runtime` → the engines (`pool`, `task`, `fd`)
+//! → `wheel`, `sync`, `sys`. `task` allocates from `pool`; no other engine
+//! knows another. The engines are plain types without global state; the one
+//! global is `runtime`'s.
+#![cfg_attr(not(any(test, loom)), no_std)]
+
+pub mod fd;
+pub mod pool;
+#[cfg(not(loom))]
+pub mod runtime;
+pub mod sync;
+pub mod sys;
+pub mod task;
+pub mod wheel;
+
+#[cfg(feature = "c-abi")]
+pub mod abi;

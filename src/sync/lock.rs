@@ -1,0 +1,134 @@
+//! A lock for short critical sections: spins a little, then sleeps in the
+//! kernel. One word; no allocation; works in a C library without std.
+
+use super::UnsafeCell;
+#[cfg(not(loom))]
+use super::atomic::{AtomicU32, Ordering};
+use core::ops::{Deref, DerefMut};
+
+#[cfg(not(loom))]
+const FREE: u32 = 0;
+#[cfg(not(loom))]
+const HELD: u32 = 1;
+/// Held, and somebody may sleep on the word.
+#[cfg(not(loom))]
+const CONTENDED: u32 = 2;
+#[cfg(not(loom))]
+const SPINS: u32 = 100;
+
+/// Data behind a lock.
+#[derive(Debug)]
+pub struct Mutex<T> {
+    #[cfg(not(loom))]
+    word: AtomicU32,
+    #[cfg(loom)]
+    word: loom::sync::Mutex<()>,
+    data: UnsafeCell<T>,
+}
+
+// SAFETY: the lock hands its data to one thread at a time.
+unsafe impl<T: Send> Sync for Mutex<T> {}
+// SAFETY: as for any owned value.
+unsafe impl<T: Send> Send for Mutex<T> {}
+
+impl<T> Mutex<T> {
+    /// A free lock around `data`.
+    #[cfg(not(loom))]
+    pub const fn new(data: T) -> Self {
+        Self {
+            word: AtomicU32::new(FREE),
+            data: UnsafeCell::new(data),
+        }
+    }
+
+    /// A free lock around `data`.
+    #[cfg(loom)]
+    pub fn new(data: T) -> Self {
+        Self {
+            word: loom::sync::Mutex::new(()),
+            data: UnsafeCell::new(data),
+        }
+    }
+
+    /// Waits for the lock and takes it.
+    #[inline]
+    pub fn lock(&self) -> MutexGuard<'_, T> {
+        #[cfg(loom)]
+        {
+            MutexGuard {
+                mutex: self,
+                _held: self.word.lock().unwrap(),
+            }
+        }
+        #[cfg(not(loom))]
+        {
+            // PAIRS: MutexGuard::drop's Release; what the last holder wrote.
+            if self
+                .word
+                .compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed)
+                .is_err()
+            {
+                self.lock_slow();
+            }
+            MutexGuard { mutex: self }
+        }
+    }
+
+    #[cfg(not(loom))]
+    #[cold]
+    fn lock_slow(&self) {
+        for _ in 0..SPINS {
+            // PAIRS: MutexGuard::drop's Release.
+            if self.word.load(Ordering::Relaxed) == FREE
+                && self
+                    .word
+                    .compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed)
+                    .is_ok()
+            {
+                return;
+            }
+            super::spin_hint();
+        }
+        // PAIRS: MutexGuard::drop's Release. A sleeper leaves the word at
+        // CONTENDED, since it cannot know whether it was the only one.
+        while self.word.swap(CONTENDED, Ordering::Acquire) != FREE {
+            crate::sys::futex::wait(&self.word, CONTENDED);
+        }
+    }
+}
+
+/// The right to the data of a [`Mutex`]; dropping it frees the lock.
+pub struct MutexGuard<'a, T> {
+    mutex: &'a Mutex<T>,
+    #[cfg(loom)]
+    _held: loom::sync::MutexGuard<'a, ()>,
+}
+
+impl<T> Deref for MutexGuard<'_, T> {
+    type Target = T;
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: the guard exists, so this thread holds the lock.
+        self.mutex.data.with(|p| unsafe { &*p })
+    }
+}
+
+impl<T> DerefMut for MutexGuard<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: the guard exists, so this thread holds the lock, and the
+        // exclusive borrow of the guard makes this the only reference.
+        self.mutex.data.with_mut(|p| unsafe { &mut *p })
+    }
+}
+
+#[cfg(not(loom))]
+impl<T> Drop for MutexGuard<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        // PAIRS: lock's Acquire; publishes what this holder wrote.
+        if self.mutex.word.swap(FREE, Ordering::Release) == CONTENDED {
+            crate::sys::futex::wake_one(&self.mutex.word);
+        }
+    }
+}

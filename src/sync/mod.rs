@@ -1,0 +1,55 @@
+//! The only door to atomics, locks, fences and cells.
+//!
+//! Everything here is `core`'s in a normal build and loom's under
+//! `cfg(loom)`, so that a model explores the code that ships.
+
+mod cell;
+mod inbox;
+mod lock;
+mod thread_set;
+
+pub use cell::UnsafeCell;
+pub use inbox::{Inbox, Link};
+pub use lock::{Mutex, MutexGuard};
+pub use thread_set::ThreadSet;
+
+/// The atomic types and [`Ordering`](atomic::Ordering).
+pub mod atomic {
+    #[cfg(not(loom))]
+    pub use core::sync::atomic::{
+        AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+    };
+    #[cfg(loom)]
+    pub use loom::sync::atomic::{
+        AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+    };
+}
+
+/// A sequentially consistent fence: every access before it is ordered with
+/// every access after it, on all threads that use it.
+///
+/// ThreadSanitizer does not model fences, so under `cfg(tsan)` a
+/// read-modify-write on one static word stands in: it is totally ordered and
+/// both acquires and releases, which is at least as strong.
+#[inline]
+pub fn full_fence() {
+    #[cfg(loom)]
+    loom::sync::atomic::fence(atomic::Ordering::SeqCst);
+    #[cfg(all(not(loom), tsan))]
+    {
+        static ORDER: atomic::AtomicU32 = atomic::AtomicU32::new(0);
+        ORDER.fetch_add(1, atomic::Ordering::SeqCst);
+    }
+    #[cfg(all(not(loom), not(tsan)))]
+    core::sync::atomic::fence(atomic::Ordering::SeqCst);
+}
+
+/// One turn of a bounded wait: tells the processor, or lets loom run the
+/// thread that is waited for.
+#[inline]
+pub fn spin_hint() {
+    #[cfg(loom)]
+    loom::thread::yield_now();
+    #[cfg(not(loom))]
+    core::hint::spin_loop();
+}

@@ -1,0 +1,83 @@
+//! The system's allocator and page mappings. Every call can fail and says so
+//! with NULL.
+
+use core::ffi::c_void;
+use core::ptr;
+
+/// `size` bytes aligned to `align` (a power of two), contents undefined.
+pub fn alloc(size: usize, align: usize) -> *mut u8 {
+    if align <= 16 {
+        // SAFETY: malloc takes any size.
+        return unsafe { libc::malloc(size).cast() };
+    }
+    let mut out: *mut c_void = ptr::null_mut();
+    // SAFETY: `out` is valid for a pointer; align is a power of two ≥ 16.
+    match unsafe { libc::posix_memalign(&mut out, align, size) } {
+        0 => out.cast(),
+        _ => ptr::null_mut(),
+    }
+}
+
+/// As [`alloc`], filled with zeroes. Large areas cost nothing until touched.
+pub fn alloc_zeroed(size: usize, align: usize) -> *mut u8 {
+    if align <= 16 {
+        // SAFETY: calloc takes any size.
+        return unsafe { libc::calloc(1, size).cast() };
+    }
+    let area = alloc(size, align);
+    if !area.is_null() {
+        // SAFETY: the area is ours and `size` bytes long.
+        unsafe { ptr::write_bytes(area, 0, size) };
+    }
+    area
+}
+
+/// Gives back what [`alloc`] or [`alloc_zeroed`] returned. NULL is fine.
+///
+/// # Safety
+/// Nobody uses `area` any more.
+pub unsafe fn free(area: *mut u8) {
+    // SAFETY: by this function's contract.
+    unsafe { libc::free(area.cast()) }
+}
+
+/// Gives the libc heap's free pages back to the kernel.
+pub fn trim() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: malloc_trim may be called at any time by any thread.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+/// Bytes in a page.
+pub const PAGE: usize = 4096;
+
+/// Private zeroed pages, `size` rounded up by the kernel; NULL on failure.
+pub fn map_pages(size: usize) -> *mut u8 {
+    // SAFETY: an anonymous mapping at an address that the kernel chooses.
+    let area = unsafe {
+        libc::mmap(
+            ptr::null_mut(),
+            size,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        )
+    };
+    if area == libc::MAP_FAILED {
+        ptr::null_mut()
+    } else {
+        area.cast()
+    }
+}
+
+/// Unmaps pages of [`map_pages`]; every later access faults.
+///
+/// # Safety
+/// `area` is page aligned, came from `map_pages(size)`, and is unused.
+pub unsafe fn unmap_pages(area: *mut u8, size: usize) {
+    // SAFETY: by this function's contract.
+    unsafe { libc::munmap(area.cast(), size) };
+}

@@ -1,0 +1,25 @@
+//! The only door to libc: memory, clock, threads, descriptors.
+
+pub mod clock;
+pub mod epoll;
+pub mod file;
+pub mod futex;
+pub mod memory;
+pub mod thread;
+
+/// The calling thread's `errno`.
+pub fn errno() -> i32 {
+    // SAFETY: libc hands out the calling thread's own errno cell.
+    unsafe { *libc::__errno_location() }
+}
+
+/// Sets the calling thread's `errno`.
+pub fn set_errno(value: i32) {
+    // SAFETY: libc hands out the calling thread's own errno cell.
+    unsafe { *libc::__errno_location() = value }
+}
+
+/// Error numbers that the library itself reports.
+pub use libc::{
+    EAGAIN, EALREADY, EBADF, EBUSY, EEXIST, EINTR, EINVAL, ENOENT, ENOMEM, ENOTSUP, EPERM,
+};

@@ -1,0 +1,118 @@
+//! Threads, and the one pointer of thread-local storage.
+
+use super::errno;
+use core::ffi::c_void;
+use core::mem::MaybeUninit;
+
+/// A joinable thread.
+pub type Handle = libc::pthread_t;
+
+/// Starts `entry(arg)` on a new thread that inherits the signal mask.
+///
+/// # Safety
+/// `arg` is whatever `entry` may use on another thread.
+pub unsafe fn spawn(
+    entry: extern "C" fn(*mut c_void) -> *mut c_void,
+    arg: *mut c_void,
+) -> Result<Handle, i32> {
+    let mut handle = MaybeUninit::uninit();
+    // SAFETY: `handle` is written on success.
+    match unsafe { libc::pthread_create(handle.as_mut_ptr(), core::ptr::null(), entry, arg) } {
+        // SAFETY: pthread_create succeeded.
+        0 => Ok(unsafe { handle.assume_init() }),
+        e => Err(e),
+    }
+}
+
+/// Waits for the thread's end.
+///
+/// # Safety
+/// The handle was not joined before.
+pub unsafe fn join(handle: Handle) {
+    // SAFETY: by this function's contract.
+    unsafe { libc::pthread_join(handle, core::ptr::null_mut()) };
+}
+
+/// Lets another thread run.
+pub fn yield_now() {
+    // SAFETY: no arguments.
+    unsafe { libc::sched_yield() };
+}
+
+/// The number of processors that the process may run on, at least 1.
+pub fn usable_cpus() -> usize {
+    // SAFETY: all-zero is a valid empty set, filled in by the kernel.
+    let mut set: libc::cpu_set_t = unsafe { core::mem::zeroed() };
+    // SAFETY: the set is valid for its size.
+    let rc = unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut set) };
+    if rc != 0 {
+        return 1;
+    }
+    // SAFETY: the set was filled in.
+    (unsafe { libc::CPU_COUNT(&set) } as usize).max(1)
+}
+
+/// Ends the process with SIGABRT.
+pub fn abort() -> ! {
+    // SAFETY: never returns.
+    unsafe { libc::abort() }
+}
+
+/// Writes a last sentence to stderr, for a process about to abort.
+pub fn complain(bytes: &[u8]) {
+    let saved = errno();
+    super::file::write_all(2, bytes);
+    super::set_errno(saved);
+}
+
+// The pointer is defined in self.c: C's `__thread` gives it the initial-exec
+// model on stable Rust, and no destructor hangs off it.
+unsafe extern "C" {
+    #[cfg(not(target_arch = "x86_64"))]
+    fn keel_self_location() -> *mut *mut c_void;
+}
+
+/// The calling thread's pointer, NULL until [`set_self`].
+#[inline(always)]
+pub fn get_self() -> *mut c_void {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let p: *mut c_void;
+        // SAFETY: reads this thread's `keel_self`: its offset from the thread
+        // pointer stands in the GOT.
+        unsafe {
+            core::arch::asm!(
+                "mov {p}, qword ptr [rip + keel_self@GOTTPOFF]",
+                "mov {p}, qword ptr fs:[{p}]",
+                p = out(reg) p,
+                options(nostack, readonly, preserves_flags)
+            );
+        }
+        p
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    // SAFETY: the location is this thread's own.
+    unsafe {
+        *keel_self_location()
+    }
+}
+
+/// Sets the calling thread's pointer.
+pub fn set_self(p: *mut c_void) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: writes this thread's `keel_self`.
+    unsafe {
+        core::arch::asm!(
+            "mov {t}, qword ptr [rip + keel_self@GOTTPOFF]",
+            "mov qword ptr fs:[{t}], {p}",
+            t = out(reg) _,
+            p = in(reg) p,
+            options(nostack, preserves_flags)
+        );
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    // SAFETY: the location is this thread's own.
+    unsafe {
+        *keel_self_location() = p;
+    }
+}
