@@ -11,4 +11,6 @@
 #![allow(non_camel_case_types, non_upper_case_globals)]
 #![allow(clippy::missing_safety_doc)]
 
+#[cfg(not(test))]
+mod panic;
 pub mod ticks;
