@@ -57,4 +57,18 @@ impl Node {
     pub const fn window(&self) -> u32 {
         self.window
     }
+
+    /// Gives a node that is on no wheel a key of its owner's, for a sorted
+    /// [`List`](super::List).
+    #[inline]
+    pub const fn set_time(&mut self, time: u64) {
+        self.time = time;
+    }
+
+    /// Says that the node has come out of an [`Inbox`](crate::sync::Inbox),
+    /// whose chain its link still names.
+    #[inline]
+    pub const fn left_inbox(&mut self) {
+        self.next = ptr::null_mut();
+    }
 }
