@@ -3,6 +3,6 @@
 set -u
 result=0
 for script in "$@"; do
-	sh "$script" || { echo "not ok $script (exit status $?)"; result=1; }
+	"$script" || { echo "not ok $script (exit status $?)"; result=1; }
 done
 exit $result
