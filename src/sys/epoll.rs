@@ -24,6 +24,14 @@ pub fn ctl(epfd: i32, op: i32, fd: i32, events: u32, data: u64) -> i32 {
     }
 }
 
+/// Makes the number `old` mean what `new` means, in one step: a negative
+/// errno on failure. `new` stays open too.
+pub fn replace(old: i32, new: i32) -> i32 {
+    // SAFETY: no pointers.
+    let fd = unsafe { libc::dup3(new, old, libc::O_CLOEXEC) };
+    if fd < 0 { -errno() } else { fd }
+}
+
 /// Waits for events for at most `timeout_ns` (`None`: for ever): their
 /// number, or a negative errno. Never returns before the time has passed
 /// unless something happened.

@@ -21,5 +21,5 @@ pub fn set_errno(value: i32) {
 
 /// Error numbers that the library itself reports.
 pub use libc::{
-    EAGAIN, EALREADY, EBADF, EBUSY, EEXIST, EINTR, EINVAL, ENOENT, ENOMEM, ENOTSUP, EPERM,
+    EAGAIN, EALREADY, EBADF, EBUSY, EEXIST, EINTR, EINVAL, ENOENT, ENOMEM, ENOSPC, ENOTSUP, EPERM,
 };

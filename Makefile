@@ -1,0 +1,221 @@
+# keel. `make help` lists the targets; V=1 shows every command.
+
+CARGO      ?= cargo
+CC         ?= cc
+CXX        ?= c++
+AR         ?= ar
+LD         ?= ld
+OBJCOPY    ?= objcopy
+PKG_CONFIG ?= pkg-config
+INSTALL    ?= install
+PREFIX     ?= /usr/local
+LIBDIR     ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+CFLAGS     ?= -O2 -g
+
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+SONAME  := libkeel.so.$(firstword $(subst ., ,$(VERSION)))
+SO      := libkeel.so.$(VERSION)
+
+V ?= 0
+ifeq ($(V),0)
+Q   := @
+say  = @printf '  %-8s %s\n' '$(1)' '$(2)'
+endif
+export V CC CXX CARGO PKG_CONFIG
+
+# SANITIZE=thread builds everything a second time, below build/tsan: gcc
+# instruments the C side, and the programs bring Rust's own runtime, which
+# serves both (gcc's lacks entry points that Rust calls).
+CARGO_TARGET_DIR ?= target
+ifeq ($(SANITIZE),thread)
+HOST      := $(shell $(CARGO) -vV | sed -n 's/^host: //p')
+BUILD     := build/tsan
+RUST_ENV  := CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/tsan RUSTC_BOOTSTRAP=1 \
+	RUSTFLAGS='-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer --cfg tsan'
+RUST_ARGS := --target $(HOST)
+SAN_CC    := -fsanitize=thread
+SAN_LD    := -rdynamic -Wl,--whole-archive $(shell rustc --print sysroot)/lib/rustlib/$(HOST)/lib/librustc-stable_rt.tsan.a \
+	-Wl,--no-whole-archive -ldl -lm -lrt
+else
+BUILD     := build
+RUST_ENV  := CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)
+SO_DEFS   := -Wl,-z,defs
+endif
+
+STAGE   := $(abspath $(BUILD)/stage)
+INSTALLED := $(BUILD)/stage/installed
+LIBS    := $(BUILD)/$(SO) $(BUILD)/libkeel.a
+HEADERS := $(wildcard include/keel/*.h include/keel/compat/*.h)
+
+.PHONY: help all run serve check lint headers install uninstall bench clean FORCE
+.DELETE_ON_ERROR:
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r t d; do printf '%-22s %s\n' "$$t" "$$d"; done
+
+all: $(LIBS) ## builds libkeel.so and libkeel.a below build/
+
+# --- the libraries ---------------------------------------------------------
+
+# cargo knows when there is something to do, and the script touches its
+# copies only when they change.
+$(BUILD)/whole.a: FORCE
+	$(call say,CARGO,libkeel)
+	$(Q)$(RUST_ENV) tools/build.sh $(BUILD) $(RUST_ARGS)
+
+# cargo cannot give a library a version node: the C linker does.
+$(BUILD)/$(SO): $(BUILD)/whole.a keel.map
+	$(call say,LINK,$@)
+	$(Q)$(CC) -shared -o $@ -Wl,--whole-archive $< -Wl,--no-whole-archive -Wl,--gc-sections \
+		-Wl,--version-script=keel.map -Wl,-soname,$(SONAME) \
+		$(SO_DEFS) -Wl,-z,relro -Wl,-z,now -Wl,-z,nodelete $(LDFLAGS) -lc
+	$(Q)ln -sf $(SO) $(BUILD)/$(SONAME)
+	$(Q)ln -sf $(SO) $(BUILD)/libkeel.so
+
+# One object whose only global names are keel.map's: it links next to another
+# Rust library, and leaks no name into the program.
+$(BUILD)/libkeel.a: $(BUILD)/whole.a keel.map
+	$(call say,AR,$@)
+	$(Q)tools/exports.sh keel.map > $(BUILD)/exports
+	$(Q)$(LD) -r --gc-sections $$(sed 's/^/-u /' $(BUILD)/exports) --whole-archive $< -o $(BUILD)/keel.o
+	$(Q)$(OBJCOPY) -R .llvmbc -R .llvmcmd --keep-global-symbols=$(BUILD)/exports $(BUILD)/keel.o
+	$(Q)rm -f $@ && $(AR) rcs $@ $(BUILD)/keel.o
+
+headers: $(BUILD)/whole.a ## writes include/keel/*.h anew from src/abi/
+	$(Q)cp $(BUILD)/include/keel/*.h include/keel/
+
+# --- installation ----------------------------------------------------------
+
+install: $(LIBS) ## installs below DESTDIR and PREFIX (/usr/local), LIBDIR, INCLUDEDIR
+	$(call say,INSTALL,$(DESTDIR)$(PREFIX))
+	$(Q)$(INSTALL) -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR)
+	$(Q)$(INSTALL) -m 755 $(BUILD)/$(SO) $(DESTDIR)$(LIBDIR)/$(SO)
+	$(Q)ln -sf $(SO) $(DESTDIR)$(LIBDIR)/$(SONAME)
+	$(Q)ln -sf $(SONAME) $(DESTDIR)$(LIBDIR)/libkeel.so
+	$(Q)$(INSTALL) -m 644 $(BUILD)/libkeel.a $(DESTDIR)$(LIBDIR)/libkeel.a
+	$(Q)for h in $(HEADERS); do $(INSTALL) -D -m 644 $$h $(DESTDIR)$(INCLUDEDIR)/$${h#include/}; done
+	$(Q)sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
+		-e 's|@VERSION@|$(VERSION)|' keel.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/keel.pc
+
+uninstall: ## removes what install put there
+	$(Q)rm -f $(addprefix $(DESTDIR)$(LIBDIR)/,$(SO) $(SONAME) libkeel.so libkeel.a pkgconfig/keel.pc)
+	$(Q)rm -rf $(DESTDIR)$(INCLUDEDIR)/keel
+
+# Everything below links against an installed copy, as a user does.
+$(INSTALLED): $(LIBS) $(HEADERS) keel.pc.in
+	$(Q)rm -rf $(STAGE)
+	$(Q)$(MAKE) --no-print-directory install DESTDIR=$(STAGE) PREFIX=/usr LIBDIR=/usr/lib INCLUDEDIR=/usr/include
+	$(Q)touch $@
+
+PC_ENV    := PKG_CONFIG_PATH=$(STAGE)/usr/lib/pkgconfig PKG_CONFIG_SYSROOT_DIR=$(STAGE) \
+	PKG_CONFIG_ALLOW_SYSTEM_CFLAGS=1 PKG_CONFIG_ALLOW_SYSTEM_LIBS=1
+STAGE_ENV := $(PC_ENV) STAGE=$(STAGE) BUILD=$(abspath $(BUILD)) VERSION=$(VERSION) LD_LIBRARY_PATH=$(STAGE)/usr/lib
+KEEL_CC   := $$($(PC_ENV) $(PKG_CONFIG) --cflags keel)
+KEEL_LD   := $$($(PC_ENV) $(PKG_CONFIG) --libs keel)
+
+# --- the examples ----------------------------------------------------------
+
+EXAMPLES := $(patsubst examples/%.c,$(BUILD)/%,$(wildcard examples/*.c))
+
+$(BUILD)/%: examples/%.c $(INSTALLED)
+	$(call say,CC,$@)
+	$(Q)$(CC) -std=gnu11 $(CFLAGS) $(SAN_CC) -Wall -Wextra $(KEEL_CC) -c $< -o $@.o
+	$(Q)$(CC) $@.o -o $@ $(KEEL_LD) -pthread $(SAN_LD)
+
+.PHONY: examples
+examples: $(EXAMPLES)
+
+run: ## builds keel and its example proxy, and sends real traffic through it
+	$(Q)tools/deps.sh run
+	$(Q)$(MAKE) --no-print-directory examples
+	$(Q)$(STAGE_ENV) examples/run.sh
+
+serve: ## starts the example proxy and leaves it running
+	$(Q)tools/deps.sh run
+	$(Q)$(MAKE) --no-print-directory examples
+	$(Q)$(STAGE_ENV) examples/serve.sh
+
+# --- checks ----------------------------------------------------------------
+
+SUITES := check-lint check-rust check-loom check-headers check-compile check-install check-c check-e2e check-tsan \
+	check-valgrind
+.PHONY: $(SUITES)
+
+check: ## every test; the last line adds them up
+	$(Q)tools/deps.sh check
+	$(Q)rm -rf build/tally && mkdir -p build/tally
+	$(Q)for suite in $(SUITES); do \
+		$(MAKE) --no-print-directory $$suite || [ -e build/tally/$$suite ] || echo 0 1 0 > build/tally/$$suite; \
+	done
+	@tools/tally.sh build/tally
+
+lint: ## formatting, clippy with warnings denied, the rules of the house
+	$(Q)tools/lint.sh
+
+check-lint: ## lint, and that each of its rules can fire
+	$(Q)tools/suite.sh $@ sh -c 'tools/lint.sh; tools/lint-test.sh'
+
+check-rust: ## unit tests and oracles
+	$(Q)tools/suite.sh $@ $(CARGO) test
+
+LOOM := $(patsubst tests/%.rs,--test %,$(wildcard tests/loom_*.rs))
+check-loom: ## every interleaving of the models
+	$(Q)CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/loom RUSTFLAGS='--cfg loom' \
+		tools/suite.sh $@ $(if $(LOOM),$(CARGO) test --profile model $(LOOM),echo no models yet)
+
+check-headers: $(BUILD)/whole.a ## include/keel/ is what src/abi/ says
+	$(Q)tools/suite.sh $@ tools/headers.sh $(BUILD)/include/keel include/keel
+
+check-compile: $(INSTALLED) ## every header alone, as C and C++
+	$(Q)$(STAGE_ENV) tools/suite.sh $@ c-tests/compile/headers.sh
+
+check-install: $(INSTALLED) ## exports, pkg-config, versions, the README's program
+	$(Q)$(STAGE_ENV) tools/suite.sh $@ tools/scripts.sh c-tests/install/*.sh
+
+C_SOURCES  := $(wildcard $(foreach d,api race stress death,c-tests/$(d)/*.c))
+C_PROGRAMS := $(patsubst c-tests/%.c,$(BUILD)/c-tests/%,$(C_SOURCES))
+
+$(BUILD)/c-tests/%: c-tests/%.c $(wildcard c-tests/*/*.h) $(INSTALLED)
+	$(call say,CC,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu11 $(CFLAGS) $(SAN_CC) -Wall -Wextra $(KEEL_CC) $$($(PKG_CONFIG) --cflags check) -c $< -o $@.o
+	$(Q)$(CC) $@.o -o $@ $(KEEL_LD) $$($(PKG_CONFIG) --libs check) -pthread $(SAN_LD)
+
+check-c: $(C_PROGRAMS) ## the C tests
+	$(Q)$(STAGE_ENV) tools/suite.sh $@ tools/programs.sh $(C_PROGRAMS)
+
+# tsan.bats and valgrind.bats are for the suites of these names.
+E2E := $(filter-out %/tsan.bats %/valgrind.bats,$(wildcard c-tests/e2e/*.bats))
+bats = $(if $(1),bats --formatter tap $(1),echo no tests yet)
+check-e2e: $(EXAMPLES) ## the example proxy between nginx, curl and wrk
+	$(Q)$(STAGE_ENV) tools/suite.sh $@ $(call bats,$(E2E))
+
+check-tsan: ## C tests and proxy under ThreadSanitizer
+	$(Q)$(MAKE) --no-print-directory SANITIZE=thread tsan
+
+.PHONY: tsan
+tsan: $(C_PROGRAMS) $(EXAMPLES)
+	$(Q)$(STAGE_ENV) TSAN_OPTIONS="halt_on_error=1 $$TSAN_OPTIONS" CK_TIMEOUT_MULTIPLIER=10 tools/suite.sh check-tsan \
+		sh -c 'tools/programs.sh $(C_PROGRAMS); $(call bats,$(wildcard c-tests/e2e/tsan.bats))'
+
+check-valgrind: $(C_PROGRAMS) $(EXAMPLES) ## C tests and proxy under valgrind's memcheck
+	$(Q)$(STAGE_ENV) CK_TIMEOUT_MULTIPLIER=20 tools/suite.sh $@ \
+		sh -c 'RUNNER="valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite,indirect" \
+			tools/programs.sh $(filter $(BUILD)/c-tests/api/%,$(C_PROGRAMS)); \
+			$(call bats,$(wildcard c-tests/e2e/valgrind.bats))'
+
+# --- the rest --------------------------------------------------------------
+
+BENCHES := $(patsubst benches/%.c,$(BUILD)/benches/%,$(wildcard benches/*.c))
+
+$(BUILD)/benches/%: benches/%.c $(INSTALLED)
+	$(call say,CC,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu11 $(CFLAGS) -Wall -Wextra $(KEEL_CC) $< -o $@ $(KEEL_LD) -pthread
+
+bench: $(BENCHES) ## runs the benchmarks in benches/
+	$(Q)$(if $(BENCHES),for b in $(BENCHES); do $(STAGE_ENV) $$b || exit 1; done,echo 'benches/ holds no benchmark yet')
+
+clean: ## removes build/ and target/
+	$(Q)rm -rf build target

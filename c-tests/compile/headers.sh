@@ -1,0 +1,48 @@
+#!/bin/sh
+# headers.sh: every installed header compiles alone, and twice, as C and C++,
+# with every warning an error. So do the programs beside this script.
+set -u
+here=$(dirname "$0")
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+result=0
+
+compilers() {
+	for std in c99 c11 c17; do
+		echo "${CC:-cc} -x c -std=$std"
+		if command -v clang > /dev/null; then echo "clang -x c -std=$std"; fi
+	done
+	for std in c++11 c++17 c++20; do
+		echo "${CXX:-c++} -x c++ -std=$std"
+		if command -v clang++ > /dev/null; then echo "clang++ -x c++ -std=$std"; fi
+	done
+}
+
+# try FILE NAME
+try() {
+	compilers | while read -r compiler; do
+		# shellcheck disable=SC2086
+		if $compiler -Wall -Wextra -Wpedantic -Werror -I"$STAGE/usr/include" -fsyntax-only "$1" 2> "$work/out"; then
+			echo "ok $2: $compiler"
+		else
+			cat "$work/out"
+			echo "not ok $2: $compiler"
+		fi
+	done
+}
+
+cd "$STAGE/usr/include" || exit 1
+headers=$(ls keel/*.h)
+cd - > /dev/null || exit 1
+{
+	for header in $headers; do
+		printf '#include <%s>\n#include <%s>\nint main(void) { return 0; }\n' "$header" "$header" > "$work/t.c"
+		try "$work/t.c" "$header"
+	done
+	for program in "$here"/*.c; do
+		try "$program" "${program##*/}"
+	done
+} > "$work/report"
+cat "$work/report"
+if grep -q '^not ok' "$work/report"; then result=1; fi
+exit $result

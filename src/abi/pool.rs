@@ -1,0 +1,412 @@
+//! keel/pool.h: pools of fixed-size objects.
+//!
+//! A pool hands out objects of one size and recycles them. What a registered
+//! thread frees stays in a cache of its own, from which its next allocation is
+//! served without touching memory that other threads use; beyond the cache's
+//! limit (keel_config.pool_cache_bytes) objects go to a list that all threads
+//! share, or to the system where the pool has more than it needs. An object
+//! may be freed by another thread than the one that allocated it. Threads that
+//! were never registered may use every function; they work on the shared list.
+
+use crate::pool::{self, Head, Registry, Stats};
+use crate::runtime;
+use crate::sys;
+use core::ffi::{CStr, c_char, c_int, c_uint, c_ulonglong, c_void};
+use core::mem::offset_of;
+use core::ptr::{self, NonNull};
+
+/// create_pool(): the pool may be merged with another one of about the same
+/// size.
+pub const MEM_F_SHARED: c_uint = 0x1;
+/// create_pool(): the size is neither rounded up nor changed by merging.
+pub const MEM_F_EXACT: c_uint = 0x2;
+/// create_pool(): each object has pages of its own that are unmapped when it
+/// is freed, so that any use after free and most overruns fault at once. Slow.
+pub const MEM_F_UAF: c_uint = 0x4;
+/// __pool_alloc(): leaves the object's contents alone even if the word
+/// "poison" is on.
+pub const POOL_F_NO_POISON: c_uint = 0x1;
+/// __pool_alloc(): zeroes the object.
+pub const POOL_F_MUST_ZERO: c_uint = 0x2;
+/// __pool_alloc(): escapes the failures that the word "fail" injects. Memory
+/// may still lack.
+pub const POOL_F_NO_FAIL: c_uint = 0x4;
+
+/// A pool, made by create_pool() and by nothing else: private fields follow.
+/// name, size and align are for reading; minavail and limit may be set, best
+/// before first use.
+#[repr(C)]
+pub struct pool_head {
+    /// The name, cut to 11 characters.
+    pub name: [c_char; 12],
+    /// Bytes usable in each object: what was asked for, rounded up.
+    pub size: c_uint,
+    /// Bytes that the address of each object is a multiple of.
+    pub align: c_uint,
+    /// Free objects that pool_gc() leaves in the pool. 0 at first.
+    pub minavail: c_uint,
+    /// The most objects that the pool may hold, in use and free; beyond,
+    /// allocations fail. 0: no limit, as at first.
+    pub limit: c_uint,
+}
+
+const _: () = assert!(offset_of!(pool_head, name) == 0);
+const _: () = assert!(offset_of!(pool_head, size) == 12);
+const _: () = assert!(offset_of!(pool_head, align) == 16);
+const _: () = assert!(offset_of!(pool_head, minavail) == 20);
+const _: () = assert!(offset_of!(pool_head, limit) == 24);
+const _: () = assert!(size_of::<pool_head>() <= size_of::<Head>());
+const _: () = assert!(MEM_F_SHARED == pool::MEM_F_SHARED);
+const _: () = assert!(MEM_F_EXACT == pool::MEM_F_EXACT);
+const _: () = assert!(MEM_F_UAF == pool::MEM_F_UAF);
+const _: () = assert!(POOL_F_NO_POISON == pool::POOL_F_NO_POISON);
+const _: () = assert!(POOL_F_MUST_ZERO == pool::POOL_F_MUST_ZERO);
+const _: () = assert!(POOL_F_NO_FAIL == pool::POOL_F_NO_FAIL);
+
+/// A pool's figures; exact while no other thread is inside the library.
+#[repr(C)]
+pub struct keel_pool_stats {
+    /// Objects that the pool holds: used + cached.
+    pub allocated: c_ulonglong,
+    /// Objects in callers' hands.
+    pub used: c_ulonglong,
+    /// Free objects, in the threads' caches and in the shared list.
+    pub cached: c_ulonglong,
+    /// Allocations that were refused: for lack of memory, by the limit, or by
+    /// the word "fail".
+    pub failed: c_ulonglong,
+    /// Bytes taken from the system for the allocated objects.
+    pub bytes: c_ulonglong,
+}
+
+/// Creates a pool for objects of `size` bytes, or finds one that suits and may
+/// be shared: MEM_F_SHARED on both, and the same size or, as long as the found
+/// pool was never used, nearly the same. `flags` are MEM_F_*. Each call is to
+/// be matched by one pool_destroy(). Works before keel_init().
+///
+/// Returns the pool, or NULL with errno ENOMEM, or EINVAL if `name` is NULL or
+/// `size` leaves no room in 32 bits.
+///
+/// Thread rule: *any thread*.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn create_pool(
+    name: *const c_char,
+    size: c_uint,
+    flags: c_uint,
+) -> *mut pool_head {
+    // SAFETY: the caller's name is a C string or NULL.
+    unsafe { create(name, size, 0, flags) }
+}
+
+/// As create_pool(), with objects aligned to `align` bytes, rounded up to a
+/// power of two and to the size of a pointer. EINVAL also if `align` is above
+/// 2^31. 0 means create_pool()'s alignment, 16.
+///
+/// Thread rule: *any thread*.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn create_aligned_pool(
+    name: *const c_char,
+    size: c_uint,
+    align: c_uint,
+    flags: c_uint,
+) -> *mut pool_head {
+    // SAFETY: the caller's name is a C string or NULL.
+    unsafe { create(name, size, align, flags) }
+}
+
+/// Ends one use of the pool after giving its free objects to the system. When
+/// the last use ends, the pool is gone. NULL is accepted.
+///
+/// Returns NULL if no object of it is in use, else the pool, which then stays
+/// as it is: `p = pool_destroy(p)`. Objects in the caches of other registered
+/// threads count as in use; those threads let go of them in keel_thread_leave()
+/// or, after pool_gc(), in the next turn of their loop.
+///
+/// Thread rule: *any thread*, provided that nobody uses the pool any more if
+/// this ends its last use.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pool_destroy(pool: *mut pool_head) -> *mut c_void {
+    let Some(head) = NonNull::new(pool.cast::<Head>()) else {
+        return ptr::null_mut();
+    };
+    // SAFETY: the caller's pool exists and, at its last use, is left alone.
+    if unsafe { pools().destroy(head, runtime::pool_local()) } {
+        ptr::null_mut()
+    } else {
+        pool.cast()
+    }
+}
+
+/// Destroys every pool of which no object is in callers' hands, whatever its
+/// number of uses, and empties the caches of all threads. keel_deinit() does
+/// the same.
+///
+/// Thread rule: *any thread*, while no other one uses the library.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pool_destroy_all() {
+    // SAFETY: the caller vouches for all threads. A pool that is left has
+    // objects in callers' hands, which is theirs to know.
+    unsafe { pools().destroy_all(runtime::pool_local()) };
+}
+
+/// Takes an object from the pool. Its contents are undefined.
+///
+/// Returns the object, which pool_free() takes back, or NULL with errno ENOMEM.
+/// A NULL pool is a panic.
+///
+/// Thread rule: *any thread*.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pool_alloc(pool: *mut pool_head) -> *mut c_void {
+    // SAFETY: the caller's pool exists.
+    unsafe { alloc(pool, 0) }
+}
+
+/// As pool_alloc(), with the `size` bytes of the object set to zero.
+///
+/// Thread rule: *any thread*.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pool_zalloc(pool: *mut pool_head) -> *mut c_void {
+    // SAFETY: the caller's pool exists.
+    unsafe { alloc(pool, POOL_F_MUST_ZERO) }
+}
+
+/// As pool_alloc(), with any of POOL_F_*; other bits are ignored.
+///
+/// Thread rule: *any thread*.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn __pool_alloc(
+    pool: *mut pool_head,
+    pool_f_flags: c_uint,
+) -> *mut c_void {
+    // SAFETY: the caller's pool exists.
+    unsafe { alloc(pool, pool_f_flags) }
+}
+
+/// Takes an object from the system instead of a cache or the shared list. The
+/// pool's limit, its figures and the debugging words apply.
+///
+/// Returns the object, or NULL with errno ENOMEM. A NULL pool is a panic.
+///
+/// Thread rule: *any thread*.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pool_alloc_nocache(pool: *mut pool_head) -> *mut c_void {
+    if pool.is_null() {
+        null_pool();
+    }
+    // SAFETY: the caller's pool exists.
+    let object = unsafe { pools().alloc_nocache(&*pool.cast::<Head>()) };
+    if object.is_null() {
+        sys::set_errno(sys::ENOMEM);
+    }
+    object.cast()
+}
+
+/// Gives an object back to its pool. A NULL object is fine. A NULL pool is a
+/// panic; so are an object of another pool and one that is free already, if
+/// the word "tag" was on when the pool was created.
+///
+/// Thread rule: *any thread*, not only the one that allocated the object.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pool_free(pool: *mut pool_head, ptr: *mut c_void) {
+    // SAFETY: the caller's pool exists and the object is one of its own.
+    unsafe { free(pool, ptr) }
+}
+
+/// As pool_free().
+///
+/// Thread rule: *any thread*.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn __pool_free(pool: *mut pool_head, ptr: *mut c_void) {
+    // SAFETY: the caller's pool exists and the object is one of its own.
+    unsafe { free(pool, ptr) }
+}
+
+/// As pool_free(), but the object goes to the system at once.
+///
+/// Thread rule: *any thread*.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pool_free_nocache(pool: *mut pool_head, ptr: *mut c_void) {
+    if ptr.is_null() {
+        return;
+    }
+    if pool.is_null() {
+        null_pool();
+    }
+    // SAFETY: the caller's pool exists and the object is one of its own.
+    unsafe { pools().free_nocache(&*pool.cast::<Head>(), ptr.cast()) };
+}
+
+/// Gives the free objects of the pool's shared list to the system, whatever
+/// minavail says. Those in the threads' caches stay. NULL is accepted.
+///
+/// Thread rule: *any thread*, at any time.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pool_flush(pool: *mut pool_head) {
+    // SAFETY: the caller's pool exists, if it is not NULL.
+    if let Some(pool) = unsafe { pool.cast::<Head>().as_ref() } {
+        pools().flush(pool);
+    }
+}
+
+/// Gives free objects of every pool to the system until minavail of them are
+/// left, then the free pages of the libc heap. The calling thread's caches are
+/// emptied at once, those of other registered threads in the next turn of
+/// their loop. Isolates and waits for nobody. The argument is not used.
+///
+/// Thread rule: *any thread*, at any time.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pool_gc(unused: *mut pool_head) {
+    let _ = unused;
+    pools().gc(runtime::pool_local());
+}
+
+/// Stores the pool's figures in `out`; those of all pools together if `pool`
+/// is NULL. A NULL `out` is a panic.
+///
+/// Thread rule: *any thread*.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keel_pool_get_stats(pool: *const pool_head, out: *mut keel_pool_stats) {
+    if out.is_null() {
+        panic!("keel_pool_get_stats() needs a place for its result, not NULL");
+    }
+    // SAFETY: the caller's pool exists, if it is not NULL.
+    let stats: Stats = match unsafe { pool.cast::<Head>().as_ref() } {
+        Some(pool) => pool.stats(),
+        None => pools().totals(),
+    };
+    // SAFETY: the caller's structure may be written.
+    unsafe {
+        out.write(keel_pool_stats {
+            allocated: stats.allocated,
+            used: stats.used,
+            cached: stats.cached,
+            failed: stats.failed,
+            bytes: stats.bytes,
+        });
+    }
+}
+
+/// Returns the bytes of all objects that the pools hold: for each pool, their
+/// number times its size.
+///
+/// Thread rule: *any thread*.
+#[unsafe(no_mangle)]
+pub extern "C" fn pool_total_allocated() -> c_ulonglong {
+    pools().total_bytes().0
+}
+
+/// Returns the bytes of all objects in callers' hands: for each pool, their
+/// number times its size.
+///
+/// Thread rule: *any thread*.
+#[unsafe(no_mangle)]
+pub extern "C" fn pool_total_used() -> c_ulonglong {
+    pools().total_bytes().1
+}
+
+/// Returns the number of refused allocations, all pools together, at most
+/// INT_MAX.
+///
+/// Thread rule: *any thread*.
+#[unsafe(no_mangle)]
+pub extern "C" fn pool_total_failures() -> c_int {
+    c_int::try_from(pools().totals().failed).unwrap_or(c_int::MAX)
+}
+
+/// Sets debugging words for the pools that are created from now on: HAProxy's
+/// -dM, comma separated, later ones winning. A leading number is the poison
+/// byte ("" means 0x50, a negative number none). The words:
+///
+///   poison     fills objects with the poison byte when they are allocated
+///   tag        detects double frees, frees to the wrong pool, small overruns
+///   fail       makes 1 % of the allocations fail; fail=N makes it N %; only
+///              once keel_init() has returned
+///   no-merge   merges pools of the same name only
+///   cold-first hands the oldest cached object out instead of the newest
+///   no-global  has no shared list; no-cache has no caches either
+///   uaf        as MEM_F_UAF, for every pool
+///
+/// and their opposites no-poison, no-tag, no-fail, merge, hot-first, global,
+/// cache, no-uaf. At first none is on.
+///
+/// Returns 0, or with nothing changed -EINVAL for anything else, -ENOTSUP for
+/// the words integrity, backup and caller, which this version lacks.
+///
+/// Thread rule: *any thread*.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keel_pool_debug(options: *const c_char) -> c_int {
+    if options.is_null() {
+        return -sys::EINVAL;
+    }
+    // SAFETY: the caller's options are a C string.
+    pools().debug(unsafe { CStr::from_ptr(options) }.to_bytes())
+}
+
+/// Writes a table of all pools to a descriptor: a line for each, with what it
+/// holds, what is used (by callers and, as in HAProxy, by caches), the average
+/// need, failures and users; then a line of totals.
+///
+/// Returns the bytes written, or a negative errno.
+///
+/// Thread rule: *any thread*.
+#[unsafe(no_mangle)]
+pub extern "C" fn keel_dump_pools(fd: c_int) -> c_int {
+    pools().dump(fd)
+}
+
+#[inline(always)]
+fn pools() -> &'static Registry {
+    runtime::pools()
+}
+
+#[cold]
+fn null_pool() -> ! {
+    panic!("a pool function was called with a NULL pool");
+}
+
+unsafe fn create(
+    name: *const c_char,
+    size: c_uint,
+    align: c_uint,
+    flags: c_uint,
+) -> *mut pool_head {
+    if name.is_null() {
+        sys::set_errno(sys::EINVAL);
+        return ptr::null_mut();
+    }
+    // SAFETY: the caller's name is a C string.
+    let name = unsafe { CStr::from_ptr(name) }.to_bytes();
+    match pools().create(name, size, align, flags) {
+        Ok(pool) => pool.as_ptr().cast(),
+        Err(errno) => {
+            sys::set_errno(errno);
+            ptr::null_mut()
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn alloc(pool: *mut pool_head, flags: c_uint) -> *mut c_void {
+    if pool.is_null() {
+        null_pool();
+    }
+    // SAFETY: the caller's pool exists; the local caches are this thread's.
+    let object = unsafe { pools().alloc(&*pool.cast::<Head>(), runtime::pool_local(), flags) };
+    if object.is_null() {
+        sys::set_errno(sys::ENOMEM);
+    }
+    object.cast()
+}
+
+#[inline(always)]
+unsafe fn free(pool: *mut pool_head, ptr: *mut c_void) {
+    if ptr.is_null() {
+        return;
+    }
+    if pool.is_null() {
+        null_pool();
+    }
+    // SAFETY: the caller's pool exists and the object is one of its own; the
+    // local caches are this thread's.
+    unsafe { pools().free(&*pool.cast::<Head>(), runtime::pool_local(), ptr.cast()) }
+}

@@ -1,0 +1,178 @@
+//! What the table keeps for each thread id.
+
+use super::slot::Generation;
+use super::update::{ForeignSet, LocalQueue};
+use crate::sync::UnsafeCell;
+use crate::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use crate::sys::epoll;
+use core::ptr;
+
+/// Reports taken from the kernel at a time; never 0 (INV-79).
+pub(super) const MAX_EVENTS: usize = 256;
+
+/// Stale registrations that a thread remembers, to tell a late report from
+/// one that comes again and again.
+pub(super) const SUSPECTS: usize = 4;
+
+/// No event data: the runtime's own, which is never stale.
+const NOBODY: u64 = u64::MAX;
+
+/// What a thread's epoll set holds for a number, in one word: the directions
+/// and the life that they were asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Polled(pub(super) u32);
+
+impl Polled {
+    pub(super) const NOTHING: Self = Self(0);
+    pub(super) const READ: u32 = 1;
+    pub(super) const WRITE: u32 = 2;
+    /// epoll refuses it (a regular file): always ready, outside the set.
+    pub(super) const FILE: u32 = 4;
+    const BITS: u32 = 7;
+
+    /// `bits` for `life`; nothing at all where no direction is left.
+    pub(super) const fn new(life: Generation, bits: u32) -> Self {
+        if bits & (Self::READ | Self::WRITE) == 0 {
+            Self::NOTHING
+        } else {
+            Self(life << 3 | bits)
+        }
+    }
+
+    /// The bits, if they are `life`'s. Lives are compared modulo 2^29: a
+    /// thread looks at every number again long before that many closes.
+    pub(super) const fn bits_for(self, life: Generation) -> u32 {
+        if self.0 >> 3 == life & (u32::MAX >> 3) {
+            self.0 & Self::BITS
+        } else {
+            0
+        }
+    }
+}
+
+/// A thread's counters since the table was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Waits that returned reports.
+    pub poll_io: u64,
+    /// Reports and updates for a descriptor that was closed.
+    pub poll_drop_fd: u64,
+    /// Reports for a descriptor that is not this thread's.
+    pub poll_skip_fd: u64,
+    /// Reports of an earlier life of a number.
+    pub poll_stale: u64,
+    /// Times that the epoll set was built anew.
+    pub poll_rebuild: u64,
+    /// Changes of the epoll set asked of the kernel.
+    pub poll_ctl: u64,
+}
+
+/// One counter: its thread writes, anybody reads.
+#[derive(Debug, Default)]
+pub(super) struct Counter(AtomicU64);
+
+impl Counter {
+    #[inline]
+    pub(super) fn bump(&self) {
+        let n = self.0.load(Ordering::Relaxed);
+        self.0.store(n.wrapping_add(1), Ordering::Relaxed);
+    }
+
+    pub(super) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The record of one thread id. Everything is the thread's own but `foreign`,
+/// and `epfd` and `polled`, which closers of CLONED descriptors read.
+#[derive(Debug)]
+#[repr(align(64))]
+pub(super) struct ThreadPoll {
+    /// Its epoll set, -1 while nobody runs under this id.
+    pub(super) epfd: AtomicI32,
+    /// An epoll set around the first that hosts may hold on to, or -1.
+    pub(super) outer: AtomicI32,
+    /// The runtime's own descriptor in the set, or -1.
+    pub(super) internal: AtomicI32,
+    pub(super) foreign: ForeignSet,
+    pub(super) local: LocalQueue,
+    /// One [`Polled`] per number.
+    pub(super) polled: AtomicPtr<AtomicU32>,
+    /// Some regular file is wanted: look for it after the kernel's reports.
+    pub(super) files: AtomicBool,
+    /// Between wait and the end of dispatch's loop: guards `events`.
+    pub(super) busy: AtomicBool,
+    pub(super) events: UnsafeCell<[epoll::Event; MAX_EVENTS]>,
+    pub(super) suspects: [AtomicU64; SUSPECTS],
+    pub(super) next_suspect: AtomicU32,
+    pub(super) poll_io: Counter,
+    pub(super) poll_drop_fd: Counter,
+    pub(super) poll_skip_fd: Counter,
+    pub(super) poll_stale: Counter,
+    pub(super) poll_rebuild: Counter,
+    pub(super) poll_ctl: Counter,
+}
+
+// SAFETY: `events` is used under `busy`; the rest is Sync by itself.
+unsafe impl Sync for ThreadPoll {}
+
+impl ThreadPoll {
+    pub(super) fn new(maxsock: usize, foreign: ForeignSet) -> Self {
+        Self {
+            epfd: AtomicI32::new(-1),
+            outer: AtomicI32::new(-1),
+            internal: AtomicI32::new(-1),
+            foreign,
+            local: LocalQueue::new(maxsock),
+            polled: AtomicPtr::new(ptr::null_mut()),
+            files: AtomicBool::new(false),
+            busy: AtomicBool::new(false),
+            events: UnsafeCell::new([epoll::Event { events: 0, u64: 0 }; MAX_EVENTS]),
+            suspects: core::array::from_fn(|_| AtomicU64::new(NOBODY)),
+            next_suspect: AtomicU32::new(0),
+            poll_io: Counter::default(),
+            poll_drop_fd: Counter::default(),
+            poll_skip_fd: Counter::default(),
+            poll_stale: Counter::default(),
+            poll_rebuild: Counter::default(),
+            poll_ctl: Counter::default(),
+        }
+    }
+
+    pub(super) fn epfd(&self) -> i32 {
+        self.epfd.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn counters(&self) -> Counters {
+        Counters {
+            poll_io: self.poll_io.get(),
+            poll_drop_fd: self.poll_drop_fd.get(),
+            poll_skip_fd: self.poll_skip_fd.get(),
+            poll_stale: self.poll_stale.get(),
+            poll_rebuild: self.poll_rebuild.get(),
+            poll_ctl: self.poll_ctl.get(),
+        }
+    }
+
+    /// True when the same stale report was seen before: it is no latecomer.
+    pub(super) fn suspect(&self, data: u64) -> bool {
+        if self
+            .suspects
+            .iter()
+            .any(|s| s.load(Ordering::Relaxed) == data)
+        {
+            return true;
+        }
+        let at = self.next_suspect.load(Ordering::Relaxed);
+        self.suspects[at as usize % SUSPECTS].store(data, Ordering::Relaxed);
+        self.next_suspect
+            .store(at.wrapping_add(1), Ordering::Relaxed);
+        false
+    }
+
+    pub(super) fn acquit_all(&self) {
+        for s in &self.suspects {
+            s.store(NOBODY, Ordering::Relaxed);
+        }
+    }
+}

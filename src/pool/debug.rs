@@ -1,0 +1,267 @@
+//! Debugging words (HAProxy's -dM) and the marks that they put on objects.
+
+use super::head::Head;
+use super::registry::Registry;
+use crate::sync::atomic::Ordering;
+use crate::sys;
+
+pub(super) const FAIL: u32 = 0x001;
+pub(super) const DONT_MERGE: u32 = 0x002;
+pub(super) const COLD_FIRST: u32 = 0x004;
+pub(super) const INTEGRITY: u32 = 0x008;
+pub(super) const NO_GLOBAL: u32 = 0x010;
+pub(super) const NO_CACHE: u32 = 0x020;
+pub(super) const CALLER: u32 = 0x040;
+pub(super) const TAG: u32 = 0x080;
+pub(super) const POISON: u32 = 0x100;
+pub(super) const UAF: u32 = 0x200;
+pub(super) const BACKUP: u32 = 0x400;
+
+/// Words that alloc and free have to look at.
+pub(super) const SLOW: u32 = !(DONT_MERGE | NO_GLOBAL);
+
+/// Words that are understood, and refused because nothing implements them.
+const MISSING: u32 = INTEGRITY | CALLER | BACKUP;
+
+/// What the words say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Settings {
+    pub(super) flags: u32,
+    pub(super) poison: u8,
+    /// Injected failures, in percent.
+    pub(super) fail_rate: u32,
+}
+
+impl Settings {
+    pub(super) const NONE: Self = Self {
+        flags: 0,
+        poison: b'P',
+        fail_rate: 0,
+    };
+
+    /// These settings changed by `words`: a leading poison byte, then comma
+    /// separated words, later ones winning. An error changes nothing.
+    pub(super) fn parse(mut self, words: &[u8]) -> Result<Self, i32> {
+        for (i, word) in words.split(|&c| c == b',').enumerate() {
+            if i == 0 {
+                if let Some(byte) = poison_byte(word) {
+                    self.flags |= POISON;
+                    match byte {
+                        0.. => self.poison = byte as u8,
+                        _ => self.flags &= !POISON,
+                    }
+                    continue;
+                }
+            } else if word.is_empty() {
+                continue;
+            }
+            self.apply(word)?;
+        }
+        if self.flags & MISSING != 0 {
+            return Err(sys::ENOTSUP);
+        }
+        Ok(self)
+    }
+
+    fn apply(&mut self, word: &[u8]) -> Result<(), i32> {
+        let (word, value) = match word.iter().position(|&c| c == b'=') {
+            Some(at) => (&word[..at], Some(&word[at + 1..])),
+            None => (word, None),
+        };
+        if let Some(value) = value {
+            let rate = number(value).filter(|n| (0..=100).contains(n));
+            if word != b"fail" || rate.is_none() {
+                return Err(sys::EINVAL);
+            }
+            self.flags |= FAIL;
+            self.fail_rate = rate.unwrap_or(0) as u32;
+            return Ok(());
+        }
+        let (set, clear) = match word {
+            b"fail" => (FAIL, 0),
+            b"no-fail" => (0, FAIL),
+            b"no-merge" => (DONT_MERGE, 0),
+            b"merge" => (0, DONT_MERGE),
+            b"cold-first" => (COLD_FIRST, 0),
+            b"hot-first" => (0, COLD_FIRST),
+            b"integrity" => (INTEGRITY, 0),
+            b"no-integrity" => (0, INTEGRITY),
+            b"no-global" => (NO_GLOBAL, 0),
+            b"global" => (0, NO_GLOBAL),
+            b"no-cache" => (NO_CACHE, 0),
+            b"cache" => (0, NO_CACHE),
+            b"caller" => (CALLER, 0),
+            b"no-caller" => (0, CALLER),
+            b"tag" => (TAG, 0),
+            b"no-tag" => (0, TAG),
+            b"poison" => (POISON, 0),
+            b"no-poison" => (0, POISON),
+            b"uaf" => (UAF | NO_CACHE, 0),
+            b"no-uaf" => (0, UAF),
+            b"backup" => (BACKUP, 0),
+            b"no-backup" => (0, BACKUP),
+            _ => return Err(sys::EINVAL),
+        };
+        self.flags = self.flags & !clear | set;
+        if (set | clear) & FAIL != 0 {
+            self.fail_rate = u32::from(set & FAIL != 0);
+        }
+        Ok(())
+    }
+}
+
+/// The value of a first word that selects the poison byte: nothing at all
+/// means the default byte, a negative number no poison.
+fn poison_byte(word: &[u8]) -> Option<i64> {
+    if word.is_empty() {
+        return Some(i64::from(b'P'));
+    }
+    number(word)
+}
+
+/// A decimal number or one in 0x hexadecimal, with an optional minus.
+fn number(text: &[u8]) -> Option<i64> {
+    let text = core::str::from_utf8(text).ok()?;
+    let (text, sign) = match text.strip_prefix('-') {
+        Some(rest) => (rest, -1),
+        None => (text, 1),
+    };
+    let value = match text.strip_prefix("0x") {
+        Some(hex) => u32::from_str_radix(hex, 16),
+        None => text.parse(),
+    };
+    value.ok().map(|n| i64::from(n) * sign)
+}
+
+impl Head {
+    /// Where the tag stands: right behind the object.
+    ///
+    /// # Safety
+    /// `object` is one of a pool with tags.
+    unsafe fn tag_of(&self, object: *mut u8) -> *mut usize {
+        // SAFETY: `real` has room for a word behind `size`.
+        unsafe { object.add(self.size() as usize).cast() }
+    }
+
+    /// Marks an object that is about to be handed out (INV-10).
+    ///
+    /// # Safety
+    /// `object` is one of this pool, in the caller's hands.
+    pub(super) unsafe fn mark_live(&self, object: *mut u8) {
+        if self.has(TAG) {
+            let tag = core::ptr::from_ref(self).addr();
+            // SAFETY: the tag is part of the object's memory.
+            unsafe { self.tag_of(object).write_unaligned(tag) };
+        }
+    }
+
+    /// Checks and withdraws the mark of an object that comes back (INV-9).
+    ///
+    /// # Safety
+    /// As the caller of free promises; this is where broken promises show.
+    pub(super) unsafe fn mark_free(&self, object: *mut u8, registry: &Registry) {
+        if !self.has(TAG) {
+            return;
+        }
+        let live = core::ptr::from_ref(self).addr();
+        // SAFETY: the object has a tag if the promise was kept; if not, this
+        // reads what lies there, as a debugging aid has to.
+        let tag = unsafe { self.tag_of(object).read_unaligned() };
+        if tag != live {
+            self.wrong_tag(object, tag, registry);
+        }
+        // SAFETY: as above.
+        unsafe { self.tag_of(object).write_unaligned(!live) };
+    }
+
+    #[cold]
+    fn wrong_tag(&self, object: *mut u8, tag: usize, registry: &Registry) -> ! {
+        let name = self.name();
+        if tag == !core::ptr::from_ref(self).addr() {
+            panic!("pool {name}: object {object:p} is freed twice");
+        }
+        if let Some(owner) = registry.name_of(tag) {
+            panic!("pool {name}: object {object:p} was allocated from pool {owner}");
+        }
+        panic!(
+            "pool {name}: the word behind object {object:p} was overwritten, \
+             or the object was freed already or never came from this pool"
+        );
+    }
+
+    /// Fills an object that is about to be handed out. Zero beats poison;
+    /// both cover exactly `size` bytes (INV-23).
+    ///
+    /// # Safety
+    /// `object` is one of this pool, in the caller's hands.
+    pub(super) unsafe fn poison(&self, object: *mut u8, flags: u32) {
+        if self.has(POISON) && flags & (super::POOL_F_NO_POISON | super::POOL_F_MUST_ZERO) == 0 {
+            // SAFETY: the object is `size` bytes long.
+            unsafe { object.write_bytes(self.poison, self.size() as usize) };
+        }
+    }
+}
+
+impl Registry {
+    /// Whether this allocation is one of those that are to fail.
+    pub(super) fn draw_failure(&self) -> bool {
+        // A Weyl sequence through a multiplicative hash: no two threads see
+        // the same draw, and no draw costs more than one addition.
+        let n = self.draws.fetch_add(0x9E37_79B9, Ordering::Relaxed);
+        let hash = (n ^ (n >> 15)).wrapping_mul(0x2C1B_3C6D);
+        (hash >> 16) % 100 < self.settings().fail_rate
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(words: &str) -> Result<Settings, i32> {
+        Settings::NONE.parse(words.as_bytes())
+    }
+
+    fn flags(words: &str) -> u32 {
+        parse(words).unwrap().flags
+    }
+
+    #[test]
+    fn words_apply_from_left_to_right() {
+        assert_eq!(flags("tag,no-merge"), TAG | DONT_MERGE);
+        assert_eq!(flags("tag,poison,no-tag"), POISON);
+        assert_eq!(flags("uaf"), UAF | NO_CACHE);
+        assert_eq!(flags("uaf,cache"), UAF);
+        assert_eq!(flags("no-global,cold-first"), NO_GLOBAL | COLD_FIRST);
+        assert_eq!(flags("tag,"), TAG);
+        assert_eq!(flags("no-caller,no-backup,no-integrity"), 0);
+    }
+
+    #[test]
+    fn a_leading_number_is_the_poison_byte() {
+        assert_eq!(flags(""), POISON);
+        assert_eq!(parse("").unwrap().poison, b'P');
+        assert_eq!(parse("65,tag").unwrap().poison, b'A');
+        assert_eq!(parse("0xff").unwrap().poison, 0xff);
+        assert_eq!(flags("-1,tag"), TAG);
+        assert_eq!(parse("tag,65"), Err(sys::EINVAL));
+        assert_eq!(parse("65tag"), Err(sys::EINVAL));
+    }
+
+    #[test]
+    fn failures_have_a_rate() {
+        assert_eq!(parse("fail").unwrap().fail_rate, 1);
+        assert_eq!(parse("fail=50").unwrap().fail_rate, 50);
+        assert_eq!(parse("fail=50,no-fail").unwrap(), Settings::NONE);
+        assert_eq!(parse("fail=101"), Err(sys::EINVAL));
+        assert_eq!(parse("fail="), Err(sys::EINVAL));
+        assert_eq!(parse("tag=1"), Err(sys::EINVAL));
+    }
+
+    #[test]
+    fn unknown_and_unsupported_words_are_refused() {
+        assert_eq!(parse("tag,nonsense"), Err(sys::EINVAL));
+        assert_eq!(parse("TAG"), Err(sys::EINVAL));
+        assert_eq!(parse("integrity"), Err(sys::ENOTSUP));
+        assert_eq!(parse("caller"), Err(sys::ENOTSUP));
+    }
+}

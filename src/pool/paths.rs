@@ -1,0 +1,336 @@
+//! The ways of an object: out to a caller and back, through the calling
+//! thread's cache, the shared list and the system.
+
+use super::cache::{CLUSTER, Cache, Local};
+use super::head::Head;
+use super::registry::Registry;
+use super::shared::{Cluster, Item};
+use super::{POOL_F_MUST_ZERO, POOL_F_NO_FAIL, debug, need};
+use crate::sync::atomic::Ordering;
+use core::ptr;
+
+/// How many of the objects that leave a cache stay in the pool.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// As many as the pool is likely to need.
+    Needed,
+    /// As many as `minavail` asks for.
+    Floor,
+    /// None.
+    Nothing,
+}
+
+impl Registry {
+    /// An object of `pool`, or NULL: `local` is the calling thread's, `None`
+    /// where it is not registered. `flags` are POOL_F_*.
+    ///
+    /// # Safety
+    /// `pool` is one of this registry, and `local` belongs to the caller.
+    #[inline(always)]
+    pub unsafe fn alloc(&self, pool: &Head, local: Option<&Local>, flags: u32) -> *mut u8 {
+        let mut object = ptr::null_mut();
+        if let Some(local) = local {
+            if pool.debug & debug::SLOW == 0 {
+                object = pool.cache_of(local).pop_newest();
+                if !object.is_null() {
+                    local.sub(pool.weight());
+                }
+            }
+        }
+        if object.is_null() {
+            // SAFETY: by this function's contract.
+            object = unsafe { self.alloc_slow(pool, local, flags) };
+            if object.is_null() {
+                return object;
+            }
+        }
+        if flags & POOL_F_MUST_ZERO != 0 {
+            // SAFETY: the object is ours and `size` bytes long.
+            unsafe { object.write_bytes(0, pool.size() as usize) };
+        }
+        object
+    }
+
+    /// Gives back an object that [`alloc`](Self::alloc) returned, on this or
+    /// another thread. NULL is fine.
+    ///
+    /// # Safety
+    /// As for `alloc`; the caller has no more use for the object.
+    #[inline(always)]
+    pub unsafe fn free(&self, pool: &Head, local: Option<&Local>, object: *mut u8) {
+        if object.is_null() {
+            return;
+        }
+        if let Some(local) = local {
+            if pool.debug & debug::SLOW == 0 && pool.cache_of(local).push(object, local.tick()) {
+                local.add(pool.weight());
+                if local.bytes() > local.soft() {
+                    self.settle(pool, local);
+                }
+                return;
+            }
+        }
+        // SAFETY: by this function's contract.
+        unsafe { self.free_slow(pool, local, object) };
+    }
+
+    /// An object straight from the system, accounted and marked.
+    ///
+    /// # Safety
+    /// As for [`alloc`](Self::alloc).
+    pub unsafe fn alloc_nocache(&self, pool: &Head) -> *mut u8 {
+        self.freeze(pool);
+        let object = pool.obtain();
+        if !object.is_null() {
+            // SAFETY: the object is this pool's and in our hands.
+            unsafe {
+                pool.mark_live(object);
+                pool.poison(object, 0);
+            }
+        }
+        object
+    }
+
+    /// Gives an object straight back to the system.
+    ///
+    /// # Safety
+    /// As for [`free`](Self::free).
+    pub unsafe fn free_nocache(&self, pool: &Head, object: *mut u8) {
+        if object.is_null() {
+            return;
+        }
+        // SAFETY: by this function's contract.
+        unsafe {
+            pool.mark_free(object, self);
+            pool.retire(&[object], Keep::Nothing);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    unsafe fn alloc_slow(&self, pool: &Head, local: Option<&Local>, flags: u32) -> *mut u8 {
+        if pool.has(debug::FAIL)
+            && flags & POOL_F_NO_FAIL == 0
+            && self.is_started()
+            && self.draw_failure()
+        {
+            pool.counters.failed.fetch_add(1, Ordering::Relaxed);
+            return ptr::null_mut();
+        }
+        let mut object = ptr::null_mut();
+        if !pool.has(debug::NO_CACHE) {
+            if let Some(local) = local {
+                object = pool.take_cached(local);
+            }
+            if object.is_null() {
+                object = pool.refill(local);
+            }
+        }
+        if object.is_null() {
+            self.freeze(pool);
+            object = pool.obtain();
+        }
+        if !object.is_null() {
+            // SAFETY: the object is this pool's and in our hands.
+            unsafe {
+                pool.mark_live(object);
+                pool.poison(object, flags);
+            }
+        }
+        object
+    }
+
+    #[cold]
+    #[inline(never)]
+    unsafe fn free_slow(&self, pool: &Head, local: Option<&Local>, object: *mut u8) {
+        // SAFETY: by the contract of free.
+        unsafe { pool.mark_free(object, self) };
+        if let Some(local) = local {
+            if !pool.has(debug::NO_CACHE) && pool.put_cached(local, object) {
+                if local.bytes() > local.soft() {
+                    self.settle(pool, local);
+                }
+                return;
+            }
+        }
+        // SAFETY: the caller of free gave us the object.
+        unsafe { pool.retire(&[object], Keep::Needed) };
+    }
+
+    /// Brings the thread's caches back under their limit after an object of
+    /// `pool` went in (INV-7).
+    #[cold]
+    #[inline(never)]
+    fn settle(&self, pool: &Head, local: &Local) {
+        let limit = local.limit();
+        // An object that alone fills the cache has no place in it.
+        if pool.weight() > limit {
+            let object = pool.take_newest(local);
+            if !object.is_null() {
+                // SAFETY: taken out of the cache, the object is ours.
+                unsafe { pool.retire(&[object], Keep::Needed) };
+            }
+            return;
+        }
+        // A pool that dominates the cache gives way first.
+        let len = || pool.cache_of(local).len() as usize;
+        let fair = || 16 + local.count() / 8;
+        if len() >= fair() + CLUSTER {
+            while local.bytes() > local.soft() && len() >= CLUSTER && len() >= fair() {
+                pool.evict(local, Keep::Needed);
+            }
+        }
+        // Then whatever was not touched for longest.
+        if local.bytes() > limit {
+            while local.bytes() > limit / 8 * 7 {
+                let Some(coldest) = self.pin_coldest(local) else {
+                    break;
+                };
+                // SAFETY: pinned.
+                let cold = unsafe { &*coldest };
+                while local.bytes() > limit / 8 * 7 && cold.evict(local, Keep::Needed) {}
+                self.unpin(coldest);
+            }
+        }
+    }
+}
+
+impl Head {
+    #[inline(always)]
+    pub(super) fn weight(&self) -> usize {
+        self.weight.load(Ordering::Relaxed) as usize
+    }
+
+    /// The cache of the calling thread.
+    #[inline(always)]
+    pub(super) fn cache_of(&self, local: &Local) -> &Cache {
+        // SAFETY: Local::new() refused ids beyond the array.
+        unsafe { self.cache.get_unchecked(local.tid()) }
+    }
+
+    fn take_newest(&self, local: &Local) -> *mut u8 {
+        let object = self.cache_of(local).pop_newest();
+        if !object.is_null() {
+            local.sub(self.weight());
+        }
+        object
+    }
+
+    fn take_oldest(&self, local: &Local) -> *mut u8 {
+        let object = self.cache_of(local).pop_oldest();
+        if !object.is_null() {
+            local.sub(self.weight());
+        }
+        object
+    }
+
+    fn take_cached(&self, local: &Local) -> *mut u8 {
+        if self.has(debug::COLD_FIRST) {
+            self.take_oldest(local)
+        } else {
+            self.take_newest(local)
+        }
+    }
+
+    /// Puts an object into the thread's cache; false if that cannot grow.
+    fn put_cached(&self, local: &Local, object: *mut u8) -> bool {
+        let cache = self.cache_of(local);
+        let now = local.tick();
+        let done = cache.push(object, now) || cache.grow() && cache.push(object, now);
+        if done {
+            local.add(self.weight());
+        }
+        done
+    }
+
+    /// Takes a cluster from the shared list: one object for the caller, the
+    /// others into its cache as far as that has room.
+    fn refill(&self, local: Option<&Local>) -> *mut u8 {
+        let Some(mut cluster) = self.shared.0.pop() else {
+            return ptr::null_mut();
+        };
+        let Some(object) = cluster.take() else {
+            return ptr::null_mut();
+        };
+        let mut taken = 1;
+        if let Some(local) = local {
+            while let Some(item) = cluster.take() {
+                let fits = local.bytes() + self.weight() <= local.limit();
+                if !fits || !self.put_cached(local, item.cast()) {
+                    // SAFETY: just taken out of the cluster.
+                    unsafe { cluster.add(item) };
+                    break;
+                }
+                taken += 1;
+            }
+        }
+        self.counters.used.fetch_add(taken, Ordering::Relaxed);
+        self.shared.0.push(cluster);
+        object.cast()
+    }
+
+    /// Moves up to a cluster of the oldest objects out of the thread's cache;
+    /// false if that is empty.
+    pub(super) fn evict(&self, local: &Local, keep: Keep) -> bool {
+        let mut batch = [ptr::null_mut(); CLUSTER];
+        let mut n = 0;
+        while n < CLUSTER {
+            batch[n] = self.take_oldest(local);
+            if batch[n].is_null() {
+                break;
+            }
+            n += 1;
+        }
+        // SAFETY: taken out of the cache, the objects are ours.
+        unsafe { self.retire(&batch[..n], keep) };
+        n > 0
+    }
+
+    /// Ends the use of up to a cluster of objects: the shared list gets those
+    /// that `keep` wants, the system the others.
+    ///
+    /// # Safety
+    /// The objects are this pool's, in the caller's hands, counted as used.
+    pub(super) unsafe fn retire(&self, batch: &[*mut u8], keep: Keep) {
+        debug_assert!(batch.len() <= CLUSTER);
+        if batch.is_empty() {
+            return;
+        }
+        let n = batch.len() as u64;
+        let shared = if self.has(debug::NO_CACHE | debug::NO_GLOBAL) {
+            0
+        } else {
+            match keep {
+                Keep::Nothing => 0,
+                Keep::Floor => u64::from(self.minavail()).saturating_sub(self.shared_len()),
+                Keep::Needed => {
+                    let (allocated, used) = self.snapshot();
+                    let needed = self.counters.needed.load(Ordering::Relaxed);
+                    match need::releasable(allocated, used, needed, self.minavail().into()) {
+                        0 => 0,
+                        // A cluster once begun is completed.
+                        _ => n,
+                    }
+                }
+            }
+        };
+        // Before the objects become visible to others: see mod.rs, Counters.
+        let used = self.counters.used.fetch_sub(n, Ordering::Relaxed);
+        self.feed_need(used.saturating_sub(n), 1);
+        let (stay, go) = batch.split_at(shared.min(n) as usize);
+        let mut cluster = Cluster::EMPTY;
+        for &object in stay {
+            let item = object.cast::<Item>();
+            // SAFETY: the objects are ours, and at least an Item long.
+            unsafe {
+                item.write(Item::new());
+                cluster.add(item);
+            }
+        }
+        self.shared.0.push(cluster);
+        for &object in go {
+            // SAFETY: the objects are ours.
+            unsafe { self.dispose(object) };
+        }
+    }
+}

@@ -1,0 +1,703 @@
+//! All pools: creation and merging, destruction, and walking the list.
+
+use super::cache::{DEFAULT_CACHE_BYTES, Local};
+use super::debug::{self, Settings};
+use super::head::{Head, Links, Name, Stats};
+use super::shared::Item;
+use super::{MEM_F_EXACT, MEM_F_SHARED, MEM_F_UAF};
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use crate::sync::{Mutex, MutexGuard};
+use crate::sys::{self, memory};
+use core::ffi::c_char;
+use core::mem;
+use core::ptr::{self, NonNull};
+
+/// What the system's allocator aligns to anyway.
+const DEFAULT_ALIGN: u32 = 16;
+
+/// A set of pools with their settings. Usable from its first moment, by any
+/// thread; `const`, so that pools can be made before anything else runs.
+pub struct Registry {
+    list: Mutex<List>,
+    settings: Mutex<Settings>,
+    cache_bytes: AtomicUsize,
+    started: AtomicBool,
+    pub(super) gc_epoch: AtomicU32,
+    pub(super) draws: AtomicU32,
+}
+
+impl Registry {
+    /// No pool, no debugging word, the default cache size.
+    pub const fn new() -> Self {
+        Self {
+            list: Mutex::new(List {
+                first: ptr::null_mut(),
+            }),
+            settings: Mutex::new(Settings::NONE),
+            cache_bytes: AtomicUsize::new(DEFAULT_CACHE_BYTES),
+            started: AtomicBool::new(false),
+            gc_epoch: AtomicU32::new(0),
+            draws: AtomicU32::new(0),
+        }
+    }
+
+    /// Sets how many bytes each thread may cache; 0: the default. Threads see
+    /// it when they [`attach`](Self::attach).
+    pub fn set_cache_bytes(&self, bytes: usize) {
+        let bytes = if bytes == 0 {
+            DEFAULT_CACHE_BYTES
+        } else {
+            bytes
+        };
+        self.cache_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Prepares the caches of a thread that registers.
+    pub fn attach(&self, local: &Local) {
+        local.reset(self.cache_bytes.load(Ordering::Relaxed), self.gc_epoch());
+    }
+
+    /// Says whether the program's start is over: until then the word `fail`
+    /// injects nothing (INV-25).
+    pub fn set_started(&self, started: bool) {
+        self.started.store(started, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_started(&self) -> bool {
+        self.started.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn settings(&self) -> Settings {
+        *self.settings.lock()
+    }
+
+    /// Applies debugging words to the pools that will be created from now on:
+    /// 0, or -EINVAL or -ENOTSUP with nothing changed.
+    pub fn debug(&self, words: &[u8]) -> i32 {
+        let mut settings = self.settings.lock();
+        match settings.parse(words) {
+            Ok(new) => {
+                *settings = new;
+                0
+            }
+            Err(e) => -e,
+        }
+    }
+
+    /// A pool for objects of `size` bytes aligned to `align` (0: the
+    /// default): a new one, or one that exists and suits. EINVAL or ENOMEM.
+    pub fn create(
+        &self,
+        name: &[u8],
+        size: u32,
+        align: u32,
+        flags: u32,
+    ) -> Result<NonNull<Head>, i32> {
+        let settings = self.settings();
+        let mut debug = settings.flags;
+        if flags & MEM_F_UAF != 0 {
+            debug |= debug::UAF | debug::NO_CACHE;
+        }
+        let want = Want {
+            name: cut(name),
+            shape: Shape::new(size, align, flags, debug).ok_or(sys::EINVAL)?,
+            flags,
+            debug,
+        };
+        let mut list = self.list.lock();
+        if let Some(pool) = list.find(&want) {
+            return Ok(pool);
+        }
+        let pool = want.build(settings.poison).ok_or(sys::ENOMEM)?;
+        list.insert(pool.as_ptr());
+        Ok(pool)
+    }
+
+    /// Ends one use of `pool`: true if none of its objects is in use any more.
+    /// The last use over, the pool is gone. Objects in the caches of other
+    /// registered threads count as in use.
+    ///
+    /// # Safety
+    /// `pool` is one of this registry and, if this is its last use, nobody
+    /// allocates from it or frees to it any more. `local` is the caller's.
+    pub unsafe fn destroy(&self, pool: NonNull<Head>, local: Option<&Local>) -> bool {
+        let head = pool.as_ptr();
+        // SAFETY: the pool exists until its last use ends.
+        let pool = unsafe { &*head };
+        if let Some(local) = local {
+            pool.empty_cache(local, super::paths::Keep::Nothing);
+        }
+        pool.empty_shared();
+        let dead = {
+            let mut list = self.list.lock();
+            if pool.snapshot().1 != 0 {
+                return false;
+            }
+            list.links(head).users -= 1;
+            list.remove_if_dead(head)
+        };
+        // SAFETY: out of the list, unpinned and unused.
+        unsafe { bury(dead) };
+        true
+    }
+
+    /// Destroys every pool that has no live objects, whatever its number of
+    /// uses, and empties all caches: the number of pools left.
+    ///
+    /// # Safety
+    /// No other registered thread runs, and nobody uses a pool meanwhile.
+    /// Thereafter every thread attaches anew.
+    pub unsafe fn destroy_all(&self, local: Option<&Local>) -> usize {
+        let mut left = 0;
+        self.visit(|pool| {
+            // SAFETY: by this function's contract.
+            unsafe { pool.empty_all_caches() };
+            pool.empty_shared();
+            let mut list = self.list.lock();
+            if pool.snapshot().1 == 0 {
+                // The visit's own pin buries it.
+                list.links(ptr::from_ref(pool).cast_mut()).users = 0;
+            } else {
+                left += 1;
+            }
+        });
+        if let Some(local) = local {
+            self.attach(local);
+        }
+        left
+    }
+
+    /// The figures of all pools together.
+    pub fn totals(&self) -> Stats {
+        let mut total = Stats::default();
+        self.visit(|pool| {
+            let stats = pool.stats();
+            total.allocated += stats.allocated;
+            total.used += stats.used;
+            total.cached += stats.cached;
+            total.failed += stats.failed;
+            total.bytes += stats.bytes;
+        });
+        total
+    }
+
+    /// Bytes of all allocated objects and of those in callers' hands, counting
+    /// `size` bytes for each.
+    pub fn total_bytes(&self) -> (u64, u64) {
+        let mut total = (0, 0);
+        self.visit(|pool| {
+            let stats = pool.stats();
+            let size = u64::from(pool.size());
+            total.0 += stats.allocated * size;
+            total.1 += stats.used * size;
+        });
+        total
+    }
+
+    /// Calls `f` with each pool, smallest objects first. No lock is held
+    /// meanwhile: pools may come and go, but not the one at hand.
+    pub(super) fn visit(&self, mut f: impl FnMut(&Head)) {
+        let mut done = ptr::null_mut();
+        loop {
+            let (next, dead) = {
+                let mut list = self.list.lock();
+                let next = list.next_alive(done);
+                if !next.is_null() {
+                    list.links(next).pins += 1;
+                }
+                (next, list.unpin(done))
+            };
+            // SAFETY: out of the list, unpinned and unused.
+            unsafe { bury(dead) };
+            if next.is_null() {
+                return;
+            }
+            // SAFETY: pinned, so it exists.
+            f(unsafe { &*next });
+            done = next;
+        }
+    }
+
+    /// The pool that the thread has not put an object into for longest, among
+    /// those of which it caches some. Pinned: the caller owes an
+    /// [`unpin`](Self::unpin).
+    pub(super) fn pin_coldest(&self, local: &Local) -> Option<*mut Head> {
+        let mut list = self.list.lock();
+        let mut coldest: Option<(u64, *mut Head)> = None;
+        let mut pool = list.next_alive(ptr::null_mut());
+        while !pool.is_null() {
+            // SAFETY: in the list, so it exists.
+            let cache = unsafe { (*pool).cache_of(local) };
+            if cache.len() > 0 && coldest.is_none_or(|(stamp, _)| cache.stamp() < stamp) {
+                coldest = Some((cache.stamp(), pool));
+            }
+            pool = list.next_alive(pool);
+        }
+        let (_, pool) = coldest?;
+        list.links(pool).pins += 1;
+        Some(pool)
+    }
+
+    pub(super) fn unpin(&self, pool: *mut Head) {
+        let dead = self.list.lock().unpin(pool);
+        // SAFETY: out of the list, unpinned and unused.
+        unsafe { bury(dead) };
+    }
+
+    /// Fixes a pool's size: called before its first allocation.
+    #[inline]
+    pub(super) fn freeze(&self, pool: &Head) {
+        // PAIRS: the store below; the sizes set by creation and merging.
+        if !pool.frozen.load(Ordering::Acquire) {
+            let _list: MutexGuard<'_, List> = self.list.lock();
+            // PAIRS: the load above.
+            pool.frozen.store(true, Ordering::Release);
+        }
+    }
+
+    /// How often `pool` was created and not destroyed.
+    pub(super) fn users(&self, pool: &Head) -> u32 {
+        let pool = ptr::from_ref(pool).cast_mut();
+        self.list.lock().links(pool).users
+    }
+
+    /// The name of the pool at `address`, if there is one.
+    pub(super) fn name_of(&self, address: usize) -> Option<Name> {
+        let mut found = None;
+        self.visit(|pool| {
+            if ptr::from_ref(pool).addr() == address {
+                found = Some(pool.name());
+            }
+        });
+        found
+    }
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Frees a pool's memory; NULL is fine.
+///
+/// # Safety
+/// The pool is in no list, has no pin, and none of its objects is in use.
+unsafe fn bury(pool: *mut Head) {
+    if pool.is_null() {
+        return;
+    }
+    // SAFETY: by this function's contract nobody else can reach the pool.
+    unsafe {
+        // A gc that was at work may have put objects back.
+        (*pool).empty_shared();
+        for cache in &(*pool).cache {
+            cache.drop_ring();
+        }
+        memory::free(pool.cast());
+    }
+}
+
+/// The name as C keeps it: 11 characters and a NUL.
+fn cut(name: &[u8]) -> [c_char; 12] {
+    let mut kept = [0; 12];
+    for (to, &from) in kept.iter_mut().zip(name.iter().take(11)) {
+        *to = from as c_char;
+    }
+    kept
+}
+
+/// Sizes of a pool's objects.
+#[derive(Clone, Copy)]
+struct Shape {
+    size: u32,
+    align: u32,
+    real: u32,
+}
+
+impl Shape {
+    /// None if the figures are beyond reason (a real size over 32 bits).
+    fn new(size: u32, align: u32, flags: u32, debug: u32) -> Option<Self> {
+        let word = size_of::<usize>() as u32;
+        let align = match align {
+            0 => DEFAULT_ALIGN,
+            n => n.checked_next_power_of_two()?.max(word),
+        };
+        let tag = if debug & debug::TAG != 0 { word } else { 0 };
+        // With a tag no more than a word: it has to notice small overruns.
+        let step = if tag != 0 { word } else { 16 };
+        let size = if flags & MEM_F_EXACT != 0 {
+            size
+        } else {
+            size.max(1).checked_next_multiple_of(step)?
+        };
+        // A free object holds the links of the shared list (INV-8).
+        let real = size.checked_add(tag)?.max(size_of::<Item>() as u32);
+        Some(Self { size, align, real })
+    }
+}
+
+/// What a caller of create asks for.
+struct Want {
+    name: [c_char; 12],
+    shape: Shape,
+    flags: u32,
+    debug: u32,
+}
+
+impl Want {
+    fn build(&self, poison: u8) -> Option<NonNull<Head>> {
+        let area = memory::alloc_zeroed(size_of::<Head>(), mem::align_of::<Head>());
+        let pool = NonNull::new(area.cast::<Head>())?;
+        // SAFETY: all-zero bytes are a valid Head: empty rings, counters and
+        // list; nobody else knows it yet.
+        let head = unsafe { &mut *pool.as_ptr() };
+        head.name = self.name;
+        head.debug = self.debug;
+        head.mem_flags = self.flags;
+        head.poison = poison;
+        head.links.with_mut(|links| {
+            // SAFETY: as above.
+            unsafe {
+                *links = Links {
+                    next: ptr::null_mut(),
+                    users: 1,
+                    pins: 0,
+                    asked_sum: self.shape.size.into(),
+                    asked: 1,
+                };
+            }
+        });
+        head.set_shape(self.shape);
+        Some(pool)
+    }
+}
+
+impl Head {
+    fn set_shape(&self, shape: Shape) {
+        self.size.store(shape.size, Ordering::Relaxed);
+        self.align.store(shape.align, Ordering::Relaxed);
+        self.real.store(shape.real, Ordering::Relaxed);
+        // At least what an object costs, or tiny ones would be cached without
+        // bound.
+        let weight = shape.size.max(size_of::<Item>() as u32);
+        self.weight.store(weight, Ordering::Relaxed);
+    }
+}
+
+/// The pools, ordered by size. The methods run under the registry's lock.
+struct List {
+    first: *mut Head,
+}
+
+// SAFETY: the pools belong to the list, not to a thread.
+unsafe impl Send for List {}
+
+impl List {
+    /// The part of `pool` that the lock protects.
+    fn links(&mut self, pool: *mut Head) -> &mut Links {
+        // SAFETY: pools in the list exist; the lock is held, and the result
+        // borrows the list, so it is the only reference.
+        unsafe { (*pool).links.with_mut(|p| &mut *p) }
+    }
+
+    /// The pool after `pool`, or the first one, that is not waiting for its
+    /// last pin.
+    fn next_alive(&mut self, pool: *mut Head) -> *mut Head {
+        let mut next = match pool.is_null() {
+            true => self.first,
+            false => self.links(pool).next,
+        };
+        while !next.is_null() && self.links(next).users == 0 {
+            next = self.links(next).next;
+        }
+        next
+    }
+
+    fn insert(&mut self, pool: *mut Head) {
+        // SAFETY: the caller's pool exists.
+        let size = unsafe { (*pool).size() };
+        let mut before: *mut Head = ptr::null_mut();
+        let mut after = self.first;
+        // SAFETY: pools in the list exist.
+        while !after.is_null() && unsafe { (*after).size() } <= size {
+            before = after;
+            after = self.links(after).next;
+        }
+        self.links(pool).next = after;
+        self.relink(before, pool);
+    }
+
+    fn remove(&mut self, pool: *mut Head) {
+        let mut before = ptr::null_mut();
+        let mut at = self.first;
+        while at != pool {
+            before = at;
+            at = self.links(at).next;
+        }
+        let after = self.links(pool).next;
+        self.relink(before, after);
+    }
+
+    fn relink(&mut self, before: *mut Head, next: *mut Head) {
+        match before.is_null() {
+            true => self.first = next,
+            false => self.links(before).next = next,
+        }
+    }
+
+    /// Ends a pin; the result, if not NULL, is for [`bury`].
+    #[must_use]
+    fn unpin(&mut self, pool: *mut Head) -> *mut Head {
+        if pool.is_null() {
+            return pool;
+        }
+        self.links(pool).pins -= 1;
+        self.remove_if_dead(pool)
+    }
+
+    /// Takes a pool without users and pins out; the result, if not NULL, is
+    /// for [`bury`].
+    #[must_use]
+    fn remove_if_dead(&mut self, pool: *mut Head) -> *mut Head {
+        let links = self.links(pool);
+        if links.users > 0 || links.pins > 0 {
+            return ptr::null_mut();
+        }
+        self.remove(pool);
+        pool
+    }
+
+    /// An existing pool that can serve `want`, with one user more.
+    fn find(&mut self, want: &Want) -> Option<NonNull<Head>> {
+        let mut best: Option<(Fit, *mut Head)> = None;
+        let mut pool = self.next_alive(ptr::null_mut());
+        while !pool.is_null() {
+            if let Some(fit) = self.fit(pool, want) {
+                if best.is_none_or(|(best, _)| fit < best) {
+                    best = Some((fit, pool));
+                }
+            }
+            pool = self.next_alive(pool);
+        }
+        let (_, pool) = best?;
+        let links = self.links(pool);
+        links.users += 1;
+        links.asked += 1;
+        links.asked_sum += u64::from(want.shape.size);
+        // SAFETY: in the list.
+        let head = unsafe { &*pool };
+        let grown = want.shape.size > head.size();
+        if !head.frozen.load(Ordering::Relaxed) {
+            head.set_shape(Shape {
+                size: head.size().max(want.shape.size),
+                align: head.align().max(want.shape.align),
+                real: head.real.load(Ordering::Relaxed).max(want.shape.real),
+            });
+        }
+        if grown && self.links(pool).pins == 0 {
+            self.remove(pool);
+            self.insert(pool);
+        }
+        NonNull::new(pool)
+    }
+
+    /// How well `pool` can serve `want`, if it can.
+    fn fit(&mut self, pool: *mut Head, want: &Want) -> Option<Fit> {
+        // SAFETY: in the list.
+        let head = unsafe { &*pool };
+        let both = head.mem_flags & want.flags;
+        let differ = head.mem_flags ^ want.flags;
+        if both & MEM_F_SHARED == 0
+            || differ & MEM_F_UAF != 0
+            || head.debug != want.debug
+            || want.debug & debug::DONT_MERGE != 0 && head.name != want.name
+        {
+            return None;
+        }
+        // Relaxed: the lock that freezes is held here.
+        let used = head.frozen.load(Ordering::Relaxed);
+        if want.shape.align > head.align() && used {
+            return None;
+        }
+        let (size, have) = (want.shape.size, head.size());
+        if size == have {
+            return Some(Fit::Exact);
+        }
+        let exact = (head.mem_flags | want.flags) & MEM_F_EXACT != 0;
+        if used || exact {
+            return None;
+        }
+        let links = self.links(pool);
+        let average = links.asked_sum / links.asked;
+        let distance = average.abs_diff(size.into());
+        if distance * 100 >= average && distance >= 16 {
+            return None;
+        }
+        Some(match size < have {
+            true => Fit::Enough(distance),
+            false => Fit::MustGrow(distance),
+        })
+    }
+}
+
+/// Better ones first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Fit {
+    Exact,
+    Enough(u64),
+    MustGrow(u64),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn make(registry: &Registry, size: u32, flags: u32) -> *mut Head {
+        registry.create(b"test", size, 0, flags).unwrap().as_ptr()
+    }
+
+    fn size(pool: *mut Head) -> u32 {
+        // SAFETY: the tests' pools exist.
+        unsafe { (*pool).size() }
+    }
+
+    fn end(registry: &Registry) {
+        // SAFETY: nobody else knows the registry.
+        assert_eq!(unsafe { registry.destroy_all(None) }, 0);
+        assert!(registry.list.lock().first.is_null());
+    }
+
+    #[test]
+    fn worked_values_of_merging() {
+        let registry = Registry::new();
+        let a = make(&registry, 100, MEM_F_SHARED);
+        assert_eq!(a, make(&registry, 104, MEM_F_SHARED));
+        assert_eq!(size(a), 112);
+        let b = make(&registry, 4000, MEM_F_SHARED);
+        assert_eq!(b, make(&registry, 4030, MEM_F_SHARED));
+        assert_eq!(size(b), 4032);
+        // SAFETY: the pools exist; the object is freed once.
+        unsafe {
+            let object = registry.alloc(&*b, None, 0);
+            registry.free(&*b, None, object);
+        }
+        assert_ne!(b, make(&registry, 4010, MEM_F_SHARED));
+        assert_eq!(b, make(&registry, 4025, MEM_F_SHARED));
+        end(&registry);
+    }
+
+    #[test]
+    fn what_does_not_merge() {
+        let registry = Registry::new();
+        let a = make(&registry, 64, MEM_F_SHARED);
+        assert_ne!(a, make(&registry, 64, 0));
+        assert_ne!(a, make(&registry, 64, MEM_F_SHARED | MEM_F_UAF));
+        assert_ne!(a, make(&registry, 70, MEM_F_SHARED | MEM_F_EXACT));
+        assert_eq!(a, make(&registry, 64, MEM_F_SHARED | MEM_F_EXACT));
+        assert_eq!(registry.debug(b"no-merge"), 0);
+        assert_ne!(a, make(&registry, 64, MEM_F_SHARED));
+        end(&registry);
+    }
+
+    #[test]
+    fn an_exact_pool_keeps_its_size() {
+        let registry = Registry::new();
+        let exact = make(&registry, 100, MEM_F_SHARED | MEM_F_EXACT);
+        assert_eq!(size(exact), 100);
+        assert_ne!(exact, make(&registry, 101, MEM_F_SHARED));
+        assert_eq!(size(exact), 100);
+        end(&registry);
+    }
+
+    #[test]
+    fn alignments_are_rounded_and_merged_to_the_larger() {
+        let registry = Registry::new();
+        let create = |align| registry.create(b"a", 64, align, MEM_F_SHARED);
+        let a = create(48).unwrap();
+        // SAFETY: the pool exists.
+        let head = unsafe { a.as_ref() };
+        assert_eq!(head.align(), 64);
+        assert_eq!(create(128).unwrap(), a);
+        assert_eq!(head.align(), 128);
+        // SAFETY: the pool exists; the object is freed once.
+        unsafe {
+            let object = registry.alloc(head, None, 0);
+            assert_eq!(object.addr() % 128, 0);
+            registry.free(head, None, object);
+        }
+        assert_ne!(create(256).unwrap(), a);
+        assert_eq!(create(2).unwrap(), a);
+        assert_eq!(create(u32::MAX), Err(sys::EINVAL));
+        end(&registry);
+    }
+
+    #[test]
+    fn sizes_beyond_reason_are_refused() {
+        let registry = Registry::new();
+        assert_eq!(registry.create(b"a", u32::MAX, 0, 0), Err(sys::EINVAL));
+        assert_eq!(size(make(&registry, 0, 0)), 16);
+        assert_eq!(size(make(&registry, 0, MEM_F_EXACT)), 0);
+        end(&registry);
+    }
+
+    #[test]
+    fn pool_29_heads_are_aligned() {
+        let registry = Registry::new();
+        for i in 0..50 {
+            assert_eq!(make(&registry, i * 16, 0).addr() % 64, 0);
+        }
+        end(&registry);
+    }
+
+    #[test]
+    fn the_list_is_ordered_by_size() {
+        let registry = Registry::new();
+        for size in [500, 16, 4000, 80, 4000] {
+            make(&registry, size, 0);
+        }
+        let (mut last, mut n) = (0, 0);
+        registry.visit(|pool| {
+            assert!(pool.size() >= last);
+            last = pool.size();
+            n += 1;
+        });
+        assert_eq!(n, 5);
+        end(&registry);
+    }
+
+    #[test]
+    fn a_pool_destroyed_during_a_visit_lives_until_it_ends() {
+        let registry = Registry::new();
+        let a = make(&registry, 16, 0);
+        make(&registry, 32, 0);
+        let mut seen = 0;
+        registry.visit(|pool| {
+            seen += 1;
+            if ptr::from_ref(pool) == a {
+                // SAFETY: the pool exists and nobody uses it.
+                assert!(unsafe { registry.destroy(NonNull::new(a).unwrap(), None) });
+                assert_eq!(pool.size(), 16);
+            }
+        });
+        assert_eq!(seen, 2);
+        let mut left = 0;
+        registry.visit(|_| left += 1);
+        assert_eq!(left, 1);
+        end(&registry);
+    }
+
+    #[test]
+    fn names_are_cut_and_made_printable() {
+        let registry = Registry::new();
+        let pool = registry
+            .create(b"twelve chars and more\xff", 8, 0, 0)
+            .unwrap();
+        // SAFETY: the pool exists.
+        assert_eq!(unsafe { pool.as_ref() }.name().to_string(), "twelve char");
+        let pool = registry.create(b"a\n\xffb", 8, 0, 0).unwrap();
+        // SAFETY: the pool exists.
+        assert_eq!(unsafe { pool.as_ref() }.name().to_string(), "a??b");
+        end(&registry);
+    }
+}

@@ -1,0 +1,84 @@
+#!/bin/sh
+# deps.sh run|check: sees that the programs which `make run` or `make check`
+# needs are there. Installs Debian's packages where it may, else says which.
+set -u
+case ${1:-} in
+run) needs='gcc make cargo pkg-config wrk curl' ;;
+check) needs='gcc g++ make cargo pkg-config wrk curl perl check bats nginx valgrind' ;;
+*)
+	echo "usage: deps.sh run|check" >&2
+	exit 2
+	;;
+esac
+
+# Daemons live where a user's PATH may not look.
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+is_there() {
+	case $1 in
+	cargo) command -v "${CARGO:-cargo}" ;;
+	check) ${PKG_CONFIG:-pkg-config} --exists check ;;
+	*) command -v "$1" ;;
+	esac > /dev/null 2>&1
+}
+package() {
+	case $1 in
+	nginx) echo nginx-light ;;
+	gcc) echo 'gcc libc6-dev' ;;
+	*) echo "$1" ;;
+	esac
+}
+
+# An old cargo cannot read this edition; Debian 12's is 0.66.
+
+cargo_advice='keel needs cargo 1.85 or newer: install the stable Rust toolchain (rustup, or a distribution that has it), put its cargo first in PATH, and run this again'
+recent() {
+	echo "$1" | sed 's/^[^0-9]*//' | awk -F. '
+		{ exit !($1 > 1 || ($1 == 1 && $2 + 0 >= 85)) }'
+}
+cargo_is_recent() { recent "$("${CARGO:-cargo}" --version 2> /dev/null)"; }
+
+missing() {
+	for need in $needs; do is_there "$need" || echo "$need"; done
+}
+
+lacking=$(missing)
+if [ -n "$lacking" ]; then
+	packages=$(for need in $lacking; do package "$need"; done | tr '\n' ' ')
+	if [ "$(id -u)" -eq 0 ]; then
+		sudo=
+	elif command -v sudo > /dev/null && sudo -n true 2> /dev/null; then
+		sudo='sudo -n'
+	else
+		sudo=no
+	fi
+	if [ "$sudo" = no ] || ! command -v apt-get > /dev/null; then
+		echo "lacking: $(echo $lacking). On Debian or Ubuntu, as root: apt-get install $packages" >&2
+		case " $(echo $lacking) " in *' cargo '*) echo "$cargo_advice" >&2 ;; esac
+		exit 1
+	fi
+	$sudo apt-get update -qq > /dev/null 2>&1
+	case " $(echo $lacking) " in
+	*' cargo '*)
+		if ! recent "$(apt-cache policy cargo | sed -n 's/.*Candidate: //p')"; then
+			echo "$cargo_advice" >&2
+			exit 1
+		fi
+		;;
+	esac
+	echo "installing $packages"
+	# nginx and others are only wanted as programs: start no service.
+	# shellcheck disable=SC2086
+	if ! log=$($sudo env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -q --no-install-recommends $packages 2>&1); then
+		echo "$log" | tail -n 20 >&2
+	fi
+	lacking=$(missing)
+	if [ -n "$lacking" ]; then
+		echo "still lacking after apt-get: $(echo $lacking)" >&2
+		exit 1
+	fi
+fi
+
+if ! cargo_is_recent; then
+	echo "cargo is $("${CARGO:-cargo}" --version 2> /dev/null). $cargo_advice" >&2
+	exit 1
+fi

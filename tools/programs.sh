@@ -1,0 +1,21 @@
+#!/bin/sh
+# programs.sh PROGRAM…: runs test programs, each with five minutes at most,
+# under $RUNNER where that is set.
+set -u
+result=0
+for program in "$@"; do
+	echo "# $program"
+	# The report of a program that died has no closing line: say it for it.
+	output=$(timeout 300 ${RUNNER:-} "$program" 2>&1)
+	status=$?
+	printf '%s\n' "$output"
+	if [ $status -ne 0 ]; then
+		result=1
+		case $output in
+		*'Failures: 0, Errors: 0'* | '' ) echo "not ok $program (exit status $status)" ;;
+		*'Checks: '*) ;;
+		*) echo "not ok $program (exit status $status)" ;;
+		esac
+	fi
+done
+exit $result
