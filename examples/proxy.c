@@ -42,6 +42,7 @@
 #include <sys/resource.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <syslog.h>
 #include <time.h>
@@ -101,63 +102,28 @@ static const char usage[] =
 	"signal stops at once.\n";
 
 /* Every mistake on the command line ends here: one line, status 2. */
-__attribute__((noreturn, format(printf, 1, 2)))
-static void refuse(const char *fmt, ...)
-{
-	va_list args;
-
-	fputs("proxy: ", stderr);
-	va_start(args, fmt);
-	vfprintf(stderr, fmt, args);
-	va_end(args);
-	fputs(" (see --help)\n", stderr);
-	exit(2);
-}
-
-/* Reads "<digits>" into <value>; returns what follows, or NULL where there is no digit or far too many. */
-static const char *parse_digits(const char *text, unsigned long long *value)
-{
-	const char *start = text;
-
-	for (*value = 0; isdigit((unsigned char)*text); text++)
-		*value = *value * 10 + (unsigned long long)(*text - '0');
-	return text == start || text - start > 15 ? NULL : text;
-}
-
-static unsigned int parse_number(const char *what, const char *text, unsigned int min, unsigned int max)
-{
-	unsigned long long value;
-	const char *end = parse_digits(text, &value);
-
-	if (!end || *end)
-		refuse("%s: '%s' is not a number", what, text);
-	if (value < min || value > max)
-		refuse("%s: %s is out of range (%u to %u)", what, text, min, max);
-	return (unsigned int)value;
-}
-
-static unsigned int parse_time(const char *what, const char *text, unsigned int min, unsigned int max)
-{
-	static const struct { const char *name; unsigned long long us; } units[] = {
-		{ "", 1000 }, { "us", 1 }, { "ms", 1000 }, { "s", 1000000 }, { "m", 60000000 },
-		{ "h", 3600000000ULL }, { "d", 86400000000ULL },
-	};
-	unsigned long long value, ms;
-	const char *unit = parse_digits(text, &value);
-	size_t i = 0;
-
-	while (unit && i < sizeof(units) / sizeof(*units) && strcmp(unit, units[i].name) != 0)
-		i++;
-	if (!unit || i == sizeof(units) / sizeof(*units))
-		refuse("%s: '%s' is not a time", what, text);
-	/* rounded up: a timer is never early */
-	ms = value > 1000000000ULL * 1000 / units[i].us * 1000 ? max + 1ULL : (value * units[i].us + 999) / 1000;
-	if (ms < min || ms > max)
-		refuse("%s: %s is out of range (%ums to %us)", what, text, min, max / 1000);
-	return (unsigned int)ms;
-}
+#define refuse(...) (fprintf(stderr, "proxy: " __VA_ARGS__), fputs(" (see --help)\n", stderr), exit(2))
 
 #define LONGEST_MS (20 * 86400 * 1000U)         /* ticks wrap: two dates must be less than 24.8 days apart */
+
+/* Reads "<digits><unit>": a number, or a time in milliseconds, rounded up since a timer is never early. */
+static unsigned int parse_value(const char *what, const char *text, bool is_time, unsigned int min, unsigned int max)
+{
+	static const struct { const char *name; double ms; } units[] = {
+		{ "", 1 }, { "us", 0.001 }, { "ms", 1 }, { "s", 1e3 }, { "m", 60e3 }, { "h", 3600e3 }, { "d", 86400e3 }, { NULL, 0 },
+	};
+	size_t digits = strspn(text, "0123456789"), unit = 0;
+	double value = strtod(text, NULL);
+
+	while (units[unit].name && strcmp(text + digits, units[unit].name) != 0)
+		unit++;
+	if (!digits || !units[unit].name || (unit && !is_time))
+		refuse("%s: '%s' is not a %s", what, text, is_time ? "time" : "number");
+	value *= units[unit].ms;
+	if (value < min || value > max)
+		refuse("%s: %s is out of range (%u to %u%s)", what, text, min, max, is_time ? " ms" : "");
+	return (unsigned int)value + (value > (unsigned int)value);
+}
 
 struct setting {
 	const char *name;
@@ -165,27 +131,26 @@ struct setting {
 	bool is_time;
 };
 
-static const struct setting timeout_settings[] = {
-	{ "connect", &cfg.connect_ms, true }, { "idle", &cfg.idle_ms, true }, { "check", &cfg.check_ms, true }, { NULL, NULL, false },
+static const struct setting timeouts[] = {
+	{ "connect", &cfg.connect_ms, true }, { "idle", &cfg.idle_ms, true }, { "check", &cfg.check_ms, true }, { 0 },
 };
-static const struct setting check_settings[] = {
-	{ "inter", &cfg.inter_ms, true }, { "rise", &cfg.rise, false }, { "fall", &cfg.fall, false }, { NULL, NULL, false },
+static const struct setting checks[] = {
+	{ "inter", &cfg.inter_ms, true }, { "rise", &cfg.rise, false }, { "fall", &cfg.fall, false }, { 0 },
 };
 
 /* "name=value,name=value" */
 static void parse_settings(const char *option, char *text, const struct setting *known)
 {
-	char *next, *item = text;
+	char what[64], *next, *value;
 
-	do {
+	for (char *item = text; item; item = next) {
 		const struct setting *s = known;
-		char *value = strchr(item, '=');
-		char what[64];
 
 		next = strchr(item, ',');
 		if (next)
 			*next++ = '\0';
-		if (!value || (next && value > next))
+		value = strchr(item, '=');
+		if (!value)
 			refuse("--%s: '%s' is not of the form name=value", option, item);
 		*value++ = '\0';
 		while (s->name && strcmp(s->name, item) != 0)
@@ -193,9 +158,8 @@ static void parse_settings(const char *option, char *text, const struct setting 
 		if (!s->name)
 			refuse("--%s: no setting is called '%s'", option, item);
 		snprintf(what, sizeof(what), "--%s %s", option, s->name);
-		*s->value = s->is_time ? parse_time(what, value, 1, LONGEST_MS) : parse_number(what, value, 1, 1000);
-		item = next;
-	} while (item);
+		*s->value = parse_value(what, value, s->is_time, 1, s->is_time ? LONGEST_MS : 1000);
+	}
 }
 
 /* Gives <e> the name that its address has, with the port that the kernel chose. */
@@ -223,7 +187,7 @@ static void parse_endpoint(const char *option, const char *text, unsigned int mi
 	if (!colon || len >= sizeof(host))
 		refuse("--%s: '%s' is not of the form address:port", option, text);
 	snprintf(what, sizeof(what), "--%s: port", option);
-	snprintf(port, sizeof(port), "%u", parse_number(what, colon + 1, min_port, 65535));
+	snprintf(port, sizeof(port), "%u", parse_value(what, colon + 1, false, min_port, 65535));
 	memcpy(host, text, len);
 	host[len] = '\0';
 	if (len > 2 && host[0] == '[' && host[len - 1] == ']') {
@@ -279,16 +243,13 @@ static void say(int level, const char *fmt, ...)
 	clock_gettime(CLOCK_REALTIME, &now);
 	localtime_r(&now.tv_sec, &tm);
 	len = strftime(line, sizeof(line), "%F %T", &tm);
-	len += (size_t)snprintf(line + len, sizeof(line) - len, ".%03ld %s proxy[%d]: ", now.tv_nsec / 1000000, names[level & 7],
-	                        (int)getpid());
+	len += (size_t)sprintf(line + len, ".%03ld %s proxy[%d]: ", now.tv_nsec / 1000000, names[level & 7], (int)getpid());
 	va_start(args, fmt);
 	vsnprintf(line + len, sizeof(line) - len - 1, fmt, args);
 	va_end(args);
-	len = strlen(line);
-	line[len++] = '\n';
-	if (write(STDERR_FILENO, line, len) < 0) {
-		/* nowhere left to complain */
-	}
+	strcat(line, "\n");
+	if (write(STDERR_FILENO, line, strlen(line)) < 0)
+		return;                 /* nowhere left to complain */
 }
 
 static void keel_says(int level, const char *message, void *arg)
@@ -303,20 +264,24 @@ static void keel_panics(const char *file, int line, const char *message, void *a
 	say(LOG_EMERG, "keel: %s (%s:%d)", message, file, line);
 }
 
+#define fail(...) (say(LOG_ALERT, __VA_ARGS__), exit(1))
+
 /* ---- counters ------------------------------------------------------------------------------------------------ */
 
 enum { CLIENT, SERVER };        /* the two sides of a connection */
 
-enum error_kind { ERR_ACCEPT, ERR_CONNECT, ERR_NO_BACKEND, ERR_CLIENT, ERR_SERVER, ERR_IDLE, ERR_GRACE, ERR_MEMORY, ERR_KINDS };
-static const char *const error_names[ERR_KINDS] = {
-	"accept", "connect", "no_backend", "client_reset", "server_reset", "idle_timeout", "grace_over", "memory",
+enum counter {
+	ACCEPTED, CLOSED, BYTES_IN, BYTES_OUT, ERR_ACCEPT, ERR_CONNECT, ERR_NO_BACKEND, ERR_CLIENT, ERR_SERVER, ERR_IDLE, ERR_GRACE, ERR_MEMORY,
+	COUNTERS
+};
+static const char *const counter_names[COUNTERS] = {
+	"CumConns", "ClosedConns", "BytesIn", "BytesOut", "Errors_accept", "Errors_connect", "Errors_no_backend", "Errors_client_reset",
+	"Errors_server_reset", "Errors_idle_timeout", "Errors_grace_over", "Errors_memory",
 };
 
 /* What one thread owns. Only that thread writes its counters, any thread may read them: atomics, but never contended. */
 struct worker {
-	_Alignas(64) atomic_ullong accepted, closed;
-	atomic_ullong bytes[2];                 /* received from that side */
-	atomic_ullong errors[ERR_KINDS];
+	_Alignas(64) atomic_ullong counters[COUNTERS];
 	struct conn *conns;                     /* touched by this thread only */
 	struct task *closer;                    /* woken to close them all */
 };
@@ -324,37 +289,22 @@ struct worker {
 static struct worker workers[KEEL_MAX_THREADS];
 static uint64_t start_ns;
 
-static struct worker *my(void)
-{
-	return &workers[keel_tid()];
-}
-
-static void count(atomic_ullong *counter, unsigned long long n)
+static void add(atomic_ullong *counter, unsigned long long n)
 {
 	atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
 }
 
-static void count_error(enum error_kind kind)
+static void count(enum counter which)
 {
-	count(&my()->errors[kind], 1);
+	add(&workers[keel_tid()].counters[which], 1);
 }
 
-struct totals {
-	unsigned long long accepted, closed, bytes[2], errors[ERR_KINDS];
-};
-
-static struct totals sum_workers(void)
+static unsigned long long total(enum counter which)
 {
-	struct totals sum = { 0 };
+	unsigned long long sum = 0;
 
-	for (int i = 0; i < KEEL_MAX_THREADS; i++) {
-		sum.accepted += atomic_load_explicit(&workers[i].accepted, memory_order_relaxed);
-		sum.closed += atomic_load_explicit(&workers[i].closed, memory_order_relaxed);
-		for (int s = CLIENT; s <= SERVER; s++)
-			sum.bytes[s] += atomic_load_explicit(&workers[i].bytes[s], memory_order_relaxed);
-		for (int e = 0; e < ERR_KINDS; e++)
-			sum.errors[e] += atomic_load_explicit(&workers[i].errors[e], memory_order_relaxed);
-	}
+	for (int i = 0; i < KEEL_MAX_THREADS; i++)
+		sum += atomic_load_explicit(&workers[i].counters[which], memory_order_relaxed);
 	return sum;
 }
 
@@ -435,7 +385,7 @@ static struct backend *backend_pick(const struct backend *avoid)
  * running on any other: keel files a task that all threads may run in a locked wait queue, so its timer may be moved from here. */
 static void backend_failed(struct backend *b)
 {
-	count(&b->errors, 1);
+	add(&b->errors, 1);
 	task_schedule(b->check, in_ms(HASTEN_MS));
 }
 
@@ -520,7 +470,7 @@ static void check_result(struct backend *b, int error)
 	if (is_shortage(error))
 		return;                         /* says nothing about the backend */
 	if (error)
-		count(&b->checks_failed, 1);
+		add(&b->checks_failed, 1);
 	if (up == !error)
 		b->streak = 0;
 	else if (++b->streak >= (up ? cfg.fall : cfg.rise)) {
@@ -648,6 +598,13 @@ static void conn_drop_server(struct conn *c)
 	atomic_fetch_sub_explicit(&c->backend->conns, 1, memory_order_relaxed);
 }
 
+static void conn_gone(void)
+{
+	count(CLOSED);
+	slot_release();
+	atomic_fetch_sub(&live, 1);
+}
+
 static void conn_close(struct conn *c, const char *how)
 {
 	if (cfg.verbose)
@@ -661,9 +618,7 @@ static void conn_close(struct conn *c, const char *how)
 		c->next->link = c->link;
 	*c->link = c->next;
 	pool_free(conn_pool, c);
-	count(&my()->closed, 1);
-	slot_release();
-	atomic_fetch_sub(&live, 1);
+	conn_gone();
 }
 
 /* Waits a moment for a server socket; false when that has lasted long enough. */
@@ -684,7 +639,7 @@ static bool conn_connect(struct conn *c)
 		int fd;
 
 		if (!b) {
-			count_error(ERR_NO_BACKEND);
+			count(ERR_NO_BACKEND);
 			return false;
 		}
 		if (b == c->backend && c->state != CONN_WAITING)
@@ -697,7 +652,7 @@ static bool conn_connect(struct conn *c)
 		c->state = CONN_CONNECTING;
 		if (fd >= 0) {
 			c->fd[SERVER] = fd;
-			count(&b->total, 1);
+			add(&b->total, 1);
 			atomic_fetch_add_explicit(&b->conns, 1, memory_order_relaxed);
 			fd_insert(fd, c, conn_io, 1UL << keel_tid());
 			fd_want_send(fd);
@@ -706,7 +661,7 @@ static bool conn_connect(struct conn *c)
 		}
 		backend_failed(b);
 	}
-	count_error(ERR_CONNECT);
+	count(ERR_CONNECT);
 	return false;
 }
 
@@ -738,7 +693,7 @@ static const char *flow_read(struct conn *c, int from)
 	ssize_t got;
 
 	if (!f->data && !(f->data = pool_alloc(buffer_pool))) {
-		count_error(ERR_MEMORY);
+		count(ERR_MEMORY);
 		return "out of memory";
 	}
 	room = BUFFER_SIZE - f->head - f->len;
@@ -746,7 +701,7 @@ static const char *flow_read(struct conn *c, int from)
 	if (got > 0) {
 		f->len += (unsigned int)got;
 		c->bytes[from] += (unsigned long long)got;
-		count(&my()->bytes[from], (unsigned long long)got);
+		add(&workers[keel_tid()].counters[from == CLIENT ? BYTES_IN : BYTES_OUT], (unsigned long long)got);
 		if ((size_t)got < room)
 			fd_cant_recv(fd);               /* that was all: spare the call that would say EAGAIN */
 	} else if (got == 0) {
@@ -755,7 +710,7 @@ static const char *flow_read(struct conn *c, int from)
 		fd_cant_recv(fd);
 	} else {
 		f->eof = f->reset = true;
-		count_error(from == CLIENT ? ERR_CLIENT : ERR_SERVER);
+		count(from == CLIENT ? ERR_CLIENT : ERR_SERVER);
 		if (from == SERVER)
 			backend_failed(c->backend);
 	}
@@ -777,7 +732,7 @@ static const char *flow_write(struct conn *c, int from)
 	} else if (errno == EAGAIN || errno == EINTR) {
 		fd_cant_send(fd);
 	} else if (from == SERVER) {
-		count_error(ERR_CLIENT);
+		count(ERR_CLIENT);
 		return "the client went away";
 	} else {
 		/* The server wants no more (it may have answered before it read everything): its answer still counts. */
@@ -891,7 +846,7 @@ static struct task *conn_timeout(struct task *t, void *context, unsigned int sta
 		alive = conn_connect_or_close(c);
 		break;
 	case CONN_OPEN:
-		count_error(ERR_IDLE);
+		count(ERR_IDLE);
 		conn_close(c, "idle for too long");
 		break;
 	}
@@ -903,18 +858,16 @@ static void conn_start(int fd)
 {
 	struct conn *c = pool_zalloc(conn_pool);
 	struct task *t = task_new_here();
-	struct worker *me = my();
+	struct worker *me = &workers[keel_tid()];
 	int one = 1;
 
-	count(&me->accepted, 1);
+	count(ACCEPTED);
 	if (!c || !t) {
-		count_error(ERR_MEMORY);
+		count(ERR_MEMORY);
 		pool_free(conn_pool, c);
 		task_destroy(t);
 		close(fd);
-		count(&me->closed, 1);
-		slot_release();
-		atomic_fetch_sub(&live, 1);
+		conn_gone();
 		return;
 	}
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
@@ -949,7 +902,7 @@ struct listener {
 static struct listener listeners[MAX_LISTENERS + 1];    /* one more for the admin socket */
 static unsigned int nb_listeners;
 
-/* Some listener is paused because slots or descriptors ran out: whoever gives one back resumes it. */
+/* Some listener is paused because the slots ran out: whoever gives one back resumes it. */
 static atomic_bool starved;
 
 static bool slot_take(void)
@@ -993,18 +946,19 @@ static void listener_pause(struct listener *l, bool slots_ran_out)
 {
 	l->state = LI_PAUSED;
 	fd_stop_recv(l->fd);
-	if (!l->is_admin)
-		atomic_store(&starved, true);
-	if (!slots_ran_out)
+	if (!slots_ran_out) {
 		task_schedule(l->resume, in_ms(RETRY_MS));
-	else if (atomic_load(&slots) < cfg.maxconn)
+		return;
+	}
+	atomic_store(&starved, true);
+	if (atomic_load(&slots) < cfg.maxconn)
 		task_wakeup(l->resume, TASK_WOKEN_RES);         /* one was released just before we said we want it */
 }
 
 /* Takes up to <max> connections from the kernel's queue; returns how many, and in <empty> whether that queue is empty. Lock held. */
 static int listener_take(struct listener *l, int *fds, int max, bool *empty)
 {
-	int nb = 0;
+	int nb = 0, error;
 
 	*empty = false;
 	for (int i = 0; i < max && l->state == LI_READY; i++) {
@@ -1021,18 +975,19 @@ static int listener_take(struct listener *l, int *fds, int max, bool *empty)
 			fds[nb++] = fd;
 			continue;
 		}
-		if (errno == EAGAIN) {
+		error = errno;
+		if (!l->is_admin)
+			slot_release();
+		if (error == EAGAIN) {
 			*empty = true;
 			fd_cant_recv(l->fd);
-		} else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-			count_error(ERR_ACCEPT);
+			break;
+		}
+		if (is_shortage(error)) {
+			count(ERR_ACCEPT);
 			listener_pause(l, false);
 		}
 		/* anything else befell one client, who is gone: go on with the next */
-		if (!l->is_admin)
-			slot_release();
-		if (*empty)
-			break;
 	}
 	return nb;
 }
@@ -1099,29 +1054,19 @@ static bool listener_drop_syns(const struct listener *l)
 	return setsockopt(l->fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program)) == 0;
 }
 
-/* Nobody listens behind the unix socket <at>: a previous process left it. */
-static bool is_stale(const struct endpoint *at)
-{
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	bool stale = fd >= 0 && connect(fd, (const struct sockaddr *)&at->addr, at->len) < 0 && errno == ECONNREFUSED;
-
-	if (fd >= 0)
-		close(fd);
-	return stale;
-}
-
 /* Opens the socket of <l>: 0 or -1 with errno. */
 static int listener_bind(struct listener *l)
 {
 	const struct sockaddr *addr = (const struct sockaddr *)&l->at.addr;
 	int family = addr->sa_family, one = 1;
+	struct stat st;
 
 	pthread_mutex_init(&l->lock, NULL);
 	l->fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (l->fd < 0)
 		return -1;
-	if (family == AF_UNIX && is_stale(&l->at))
-		unlink(l->at.name);
+	if (family == AF_UNIX && stat(l->at.name, &st) == 0 && S_ISSOCK(st.st_mode))
+		unlink(l->at.name);     /* a previous process left it */
 	setsockopt(l->fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
 	if (family == AF_INET6)
 		setsockopt(l->fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
@@ -1137,51 +1082,38 @@ static int listener_bind(struct listener *l)
 /* A command's answer is written into a file in memory first: keel's dumps are written at once and whole, and a reader that is slow
  * or gone must not hold thread 0. From there it is sent as fast as the reader takes it. */
 struct admin {
+	struct task *timer;             /* NULL: this session is free */
 	int fd, answer;                 /* the socket; the file in memory */
 	off_t sent, size;               /* of the answer */
 	unsigned int len;               /* of the input that waits in <line> */
-	bool eof, skipping, closing;    /* no more input; a line too long is being skipped; close when all is sent */
-	struct task *timer;
-	struct admin *next, **link;
+	bool eof, skipping, closing;    /* no more input; inside a line that is too long; close when all is sent */
 	char line[ADMIN_LINE];
 };
 
+static struct admin admins[ADMIN_SESSIONS];
+
 /* The phases of the process, known to thread 0 alone. */
 static enum { RUNNING, LAST_ACCEPTS, DRAINING, QUITTING } phase;
-
-static struct pool_head *admin_pool;
-static struct admin *admins;
-static unsigned int nb_admins;
 
 static void admin_close(struct admin *a)
 {
 	fd_delete(a->fd);
 	close(a->answer);
 	task_destroy(a->timer);
-	if (a->next)
-		a->next->link = a->link;
-	*a->link = a->next;
-	pool_free(admin_pool, a);
-	nb_admins--;
+	a->timer = NULL;
 }
 
 static void show_info(int out)
 {
-	struct totals sum = sum_workers();
-
 	dprintf(out, "Name: proxy\nVersion: %s\nPid: %d\nUptime_ms: %llu\nNbthread: %u\nStopping: %d\n", keel_version(), (int)getpid(),
 	        (unsigned long long)((keel_now_ns() - start_ns) / 1000000), keel_nbthread(), phase != RUNNING);
-	dprintf(out, "Maxconn: %u\nCurrConns: %u\nCumConns: %llu\nClosedConns: %llu\nBytesIn: %llu\nBytesOut: %llu\n", cfg.maxconn,
-	        atomic_load(&live), sum.accepted, sum.closed, sum.bytes[CLIENT], sum.bytes[SERVER]);
-	dprintf(out, "Tasks: %d\nDescriptors: %d\nPoolBytesUsed: %llu\n", total_allocated_tasks(), keel_used_fds(), pool_total_used());
-	for (int e = 0; e < ERR_KINDS; e++)
-		dprintf(out, "Errors_%s: %llu\n", error_names[e], sum.errors[e]);
-	for (unsigned int i = 0; i < nb_backends; i++) {
-		struct backend *b = &backends[i];
-
+	dprintf(out, "Maxconn: %u\nCurrConns: %u\nTasks: %d\nDescriptors: %d\nPoolBytesUsed: %llu\n", cfg.maxconn, atomic_load(&live),
+	        total_allocated_tasks(), keel_used_fds(), pool_total_used());
+	for (enum counter i = 0; i < COUNTERS; i++)
+		dprintf(out, "%s: %llu\n", counter_names[i], total(i));
+	for (struct backend *b = backends; b < backends + nb_backends; b++)
 		dprintf(out, "Backend %s: %s conns=%u total=%llu errors=%llu checks_failed=%llu\n", b->at.name, atomic_load(&b->up) ? "UP" : "DOWN",
 		        atomic_load(&b->conns), atomic_load(&b->total), atomic_load(&b->errors), atomic_load(&b->checks_failed));
-	}
 }
 
 static void show_pools(int out) { keel_dump_pools(out); }
@@ -1210,31 +1142,11 @@ static void show_help(int out)
 		dprintf(out, "%-12s %s\n", commands[i].name, commands[i].help);
 }
 
-/* Makes one space of every run of blanks, and none at the ends. Whatever is not text becomes '?'. */
-static void squeeze(char *line)
-{
-	char *to = line;
-
-	for (const char *from = line; *from; from++) {
-		bool blank = isspace((unsigned char)*from);
-
-		if (blank && (to == line || to[-1] == ' '))
-			continue;
-		*to++ = blank ? ' ' : isprint((unsigned char)*from) ? *from : '?';
-	}
-	if (to > line && to[-1] == ' ')
-		to--;
-	*to = '\0';
-}
-
-static void admin_answer(struct admin *a, char *line)
+static void admin_answer(struct admin *a, const char *line)
 {
 	size_t i = 0;
 
 	a->sent = a->size = 0;
-	squeeze(line);
-	if (!*line)
-		return;
 	if (ftruncate(a->answer, 0) < 0 || lseek(a->answer, 0, SEEK_SET) < 0)
 		a->closing = true;
 	while (i < NB_COMMANDS && strcmp(line, commands[i].name) != 0)
@@ -1248,87 +1160,57 @@ static void admin_answer(struct admin *a, char *line)
 	a->size = lseek(a->answer, 0, SEEK_CUR);
 }
 
-/* The next line of the input, without its end, in <line> of ADMIN_LINE bytes; false where it has not come whole yet. */
-static bool admin_next_line(struct admin *a, char *line)
+/* Takes the next line of the input and answers it; false where none has come whole yet. */
+static bool admin_next_line(struct admin *a)
 {
-	char *end = memchr(a->line, '\n', a->len);
+	char *end = memchr(a->line, '\n', a->len), line[ADMIN_LINE + 1];
 	unsigned int len = end ? (unsigned int)(end - a->line) : a->len, used = end ? len + 1 : len;
 
-	if (!end && a->len == sizeof(a->line)) {
+	if (!end && a->len == ADMIN_LINE) {
 		a->skipping = true;             /* its beginning is of no use any more */
 		a->len = 0;
-		return false;
 	}
-	if (!end && (!a->eof || (!a->len && !a->skipping)))
+	if (!end && (!a->eof || !a->len))
 		return false;
 	memcpy(line, a->line, len);
-	line[len] = '\0';
-	for (unsigned int i = 0; i < len; i++)
-		if (!line[i])
-			line[i] = '?';
-	if (a->skipping)
-		strcpy(line, "?");              /* answered like any other line that is no command */
-	a->skipping = false;
 	a->len -= used;
 	memmove(a->line, a->line + used, a->len);
+	while (len && isspace((unsigned char)line[len - 1]))
+		len--;
+	line[len] = '\0';
+	if (len || a->skipping)
+		admin_answer(a, a->skipping ? "?" : line);
+	a->skipping = false;
 	return true;
-}
-
-/* Sends what remains of the answer: 1 sent, 0 later, -1 the reader is gone. */
-static int admin_send(struct admin *a)
-{
-	while (a->sent < a->size) {
-		ssize_t n = sendfile(a->fd, a->answer, &a->sent, (size_t)(a->size - a->sent));
-
-		if (n < 0 && errno == EAGAIN) {
-			fd_cant_send(a->fd);
-			return 0;
-		}
-		if (n <= 0 && !(n < 0 && errno == EINTR))
-			return -1;
-	}
-	return 1;
-}
-
-/* Reads more input: 1 got some (or its end), 0 later, -1 error. */
-static int admin_receive(struct admin *a)
-{
-	ssize_t n = recv(a->fd, a->line + a->len, sizeof(a->line) - a->len, 0);
-
-	if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
-		fd_cant_recv(a->fd);
-		return 0;
-	}
-	if (n < 0)
-		return -1;
-	a->len += (unsigned int)n;
-	a->eof = n == 0;
-	return 1;
 }
 
 /* Answers line after line; false: the session is over. */
 static bool admin_run(struct admin *a)
 {
-	char line[ADMIN_LINE];
-
 	for (int reads = 0;;) {
-		int sent = admin_send(a), got;
+		ssize_t n;
 
-		if (sent <= 0)
-			return sent == 0;
-		if (a->closing)
+		if (a->sent < a->size) {
+			n = sendfile(a->fd, a->answer, &a->sent, (size_t)(a->size - a->sent));
+			if (n <= 0) {
+				fd_cant_send(a->fd);
+				return n < 0 && errno == EAGAIN;
+			}
+		} else if (a->closing) {
 			return false;
-		if (admin_next_line(a, line)) {
-			admin_answer(a, line);
-			continue;
+		} else if (!admin_next_line(a)) {
+			if (a->eof)
+				return false;
+			if (++reads > ROUNDS)
+				return true;    /* a flood of input: the others first, what remains is reported again */
+			n = recv(a->fd, a->line + a->len, sizeof(a->line) - a->len, 0);
+			if (n < 0) {
+				fd_cant_recv(a->fd);
+				return errno == EAGAIN;
+			}
+			a->len += (unsigned int)n;
+			a->eof = n == 0;
 		}
-		if (a->eof)
-			return false;
-		if (++reads > ROUNDS)
-			return true;            /* a flood of garbage: the others first, what remains is reported again */
-		got = admin_receive(a);
-		if (got <= 0)
-			return got == 0;
 	}
 }
 
@@ -1360,32 +1242,25 @@ static struct task *admin_timeout(struct task *t, void *context, unsigned int st
 
 static void admin_start(int fd)
 {
-	struct admin *a = nb_admins < ADMIN_SESSIONS ? pool_zalloc(admin_pool) : NULL;
-	struct task *t = a ? task_new_here() : NULL;
-	int answer = t ? memfd_create("answer", MFD_CLOEXEC) : -1;
+	static const char busy[] = "Too many sessions, or out of memory or descriptors.\n";
+	struct admin *a = admins;
+	struct task *t = task_new_here();
+	int answer = memfd_create("answer", MFD_CLOEXEC);
 
-	if (answer < 0) {
-		static const char busy[] = "Too many sessions, or out of memory or descriptors.\n";
-
+	while (a < admins + ADMIN_SESSIONS && a->timer)
+		a++;
+	if (a == admins + ADMIN_SESSIONS || !t || answer < 0) {
 		send(fd, busy, sizeof(busy) - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
 		task_destroy(t);
-		pool_free(admin_pool, a);
+		close(answer);
 		close(fd);
 		return;
 	}
-	a->fd = fd;
-	a->answer = answer;
-	a->timer = t;
+	*a = (struct admin){ .timer = t, .fd = fd, .answer = answer };
 	t->process = admin_timeout;
 	t->context = a;
 	t->expire = in_ms(ADMIN_IDLE_MS);
 	task_queue(t);
-	a->next = admins;
-	a->link = &admins;
-	if (a->next)
-		a->next->link = &a->next;
-	admins = a;
-	nb_admins++;
 	fd_insert(fd, a, admin_io, 1UL << keel_tid());
 	fd_want_recv(fd);
 }
@@ -1432,7 +1307,7 @@ static struct task *worker_close_all(struct task *t, void *context, unsigned int
 	while (atomic_load(&closing_all) && me->conns) {
 		if (++shown <= LEFTOVERS_SHOWN)
 			conn_log(me->conns, LOG_WARNING, "closed by the stop");
-		count_error(ERR_GRACE);
+		count(ERR_GRACE);
 		conn_close(me->conns, "closed by the stop");
 	}
 	if (shown > LEFTOVERS_SHOWN)
@@ -1475,8 +1350,9 @@ static void stop_services(void)
 	for (unsigned int i = 0; i < nb_listeners; i++)
 		if (listeners[i].is_admin)
 			listener_unbind(&listeners[i], true);
-	while (admins)
-		admin_close(admins);
+	for (int i = 0; i < ADMIN_SESSIONS; i++)
+		if (admins[i].timer)
+			admin_close(&admins[i]);
 	atomic_store(&quitting, true);
 	wake_closers();
 	for (unsigned int i = 0; i < nb_listeners; i++)
@@ -1591,11 +1467,11 @@ static void parse_options(int argc, char **argv)
 				refuse("--backend: at most %d backends", MAX_BACKENDS);
 			parse_endpoint("backend", optarg, 1, &backends[nb_backends++].at);
 			break;
-		case THREADS: cfg.threads = parse_number("--threads", optarg, 1, KEEL_MAX_THREADS); break;
-		case MAXCONN: cfg.maxconn = parse_number("--maxconn", optarg, 1, 500000); break;
-		case TIMEOUT: parse_settings("timeout", optarg, timeout_settings); break;
-		case CHECK:   parse_settings("check", optarg, check_settings); break;
-		case GRACE:   cfg.grace_ms = parse_time("--grace", optarg, 0, LONGEST_MS); break;
+		case THREADS: cfg.threads = parse_value("--threads", optarg, false, 1, KEEL_MAX_THREADS); break;
+		case MAXCONN: cfg.maxconn = parse_value("--maxconn", optarg, false, 1, 400000); break;
+		case TIMEOUT: parse_settings("timeout", optarg, timeouts); break;
+		case CHECK:   parse_settings("check", optarg, checks); break;
+		case GRACE:   cfg.grace_ms = parse_value("--grace", optarg, true, 0, LONGEST_MS); break;
 		case ADMIN:   parse_admin(optarg, &admin); break;
 		case VERBOSE: cfg.verbose = 1; break;
 		case HELP:    fputs(usage, stdout); exit(0);
@@ -1616,45 +1492,26 @@ static void parse_options(int argc, char **argv)
 	}
 }
 
-__attribute__((noreturn, format(printf, 1, 2)))
-static void fail(const char *fmt, ...)
-{
-	char text[256];
-	va_list args;
-
-	va_start(args, fmt);
-	vsnprintf(text, sizeof(text), fmt, args);
-	va_end(args);
-	say(LOG_ALERT, "%s", text);
-	exit(1);
-}
-
 /* Makes --maxconn and the limit of descriptors fit each other; returns how many descriptors there may be. A connection takes two, and
  * what is not a connection must never lack one. */
 static unsigned int plan_descriptors(void)
 {
-	unsigned int reserve = 24 + 3 * KEEL_MAX_THREADS / 16 + nb_listeners + nb_backends + 2 * ADMIN_SESSIONS;
-	unsigned long long wanted;
+	rlim_t reserve = 24 + 2 * (cfg.threads ? cfg.threads : (rlim_t)sysconf(_SC_NPROCESSORS_ONLN)) + nb_listeners + nb_backends, wanted;
 	struct rlimit limit;
 
-	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-		fail("cannot read the limit of descriptors: %s", strerror(errno));
-	if (limit.rlim_cur > 1048576)
-		limit.rlim_cur = 1048576;
-	if (!cfg.maxconn) {
+	getrlimit(RLIMIT_NOFILE, &limit);
+	if (limit.rlim_cur > 1000000)
+		limit.rlim_cur = 1000000;
+	if (!cfg.maxconn)
 		cfg.maxconn = limit.rlim_cur > reserve + 2 ? (unsigned int)(limit.rlim_cur - reserve) / 2 : 1;
-		if (cfg.maxconn > 500000)
-			cfg.maxconn = 500000;
-	}
-	wanted = 2ULL * cfg.maxconn + reserve;
-	if (limit.rlim_cur < wanted) {
+	wanted = 2 * cfg.maxconn + reserve;
+	if (limit.rlim_cur < wanted)
 		limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
-		if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
-			fail("cannot raise the limit of descriptors to %llu: %s", wanted, strerror(errno));
-	}
+	if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+		fail("cannot set the limit of descriptors to %llu: %s", (unsigned long long)limit.rlim_cur, strerror(errno));
 	if (limit.rlim_cur < wanted)
 		say(LOG_WARNING, "%llu descriptors are allowed, %u connections may need %llu: accepting will pause when they run out",
-		    (unsigned long long)limit.rlim_cur, cfg.maxconn, wanted);
+		    (unsigned long long)limit.rlim_cur, cfg.maxconn, (unsigned long long)wanted);
 	return (unsigned int)limit.rlim_cur;
 }
 
@@ -1676,15 +1533,13 @@ static void create_pools(void)
 {
 	conn_pool = create_pool("conn", sizeof(struct conn), 0);
 	buffer_pool = create_pool("buffer", BUFFER_SIZE, 0);
-	admin_pool = create_pool("admin", sizeof(struct admin), 0);
-	if (!conn_pool || !buffer_pool || !admin_pool)
+	if (!conn_pool || !buffer_pool)
 		fail("cannot create the pools: %s", strerror(errno));
 }
 
 int main(int argc, char **argv)
 {
 	struct keel_config config = KEEL_CONFIG_INIT;
-	struct totals sum;
 	int error;
 
 	parse_options(argc, argv);
@@ -1712,9 +1567,8 @@ int main(int argc, char **argv)
 	if (error)
 		fail("cannot start: %s", strerror(-error));
 
-	sum = sum_workers();
 	say(LOG_NOTICE, "stopped: accepted=%llu closed=%llu bytes_in=%llu bytes_out=%llu left: pool_bytes=%llu fds=%d tasks=%d",
-	    sum.accepted, sum.closed, sum.bytes[CLIENT], sum.bytes[SERVER], pool_total_used(), keel_used_fds(), total_allocated_tasks());
+	    total(ACCEPTED), total(CLOSED), total(BYTES_IN), total(BYTES_OUT), pool_total_used(), keel_used_fds(), total_allocated_tasks());
 	close(signal_pipe[1]);
 	keel_deinit();
 	return 0;
