@@ -3,6 +3,9 @@
 #ifndef KEEL_KEEL_H
 #define KEEL_KEEL_H
 
+#include <keel/pool.h>
+#include <keel/runtime.h>
+#include <keel/task.h>
 #include <keel/ticks.h>
 
 #endif /* KEEL_KEEL_H */

@@ -13,4 +13,7 @@
 
 #[cfg(not(test))]
 mod panic;
+pub mod pool;
+pub mod runtime;
+pub mod task;
 pub mod ticks;

@@ -174,10 +174,7 @@ pub unsafe extern "C" fn pool_zalloc(pool: *mut pool_head) -> *mut c_void {
 ///
 /// Thread rule: *any thread*.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn __pool_alloc(
-    pool: *mut pool_head,
-    pool_f_flags: c_uint,
-) -> *mut c_void {
+pub unsafe extern "C" fn __pool_alloc(pool: *mut pool_head, pool_f_flags: c_uint) -> *mut c_void {
     // SAFETY: the caller's pool exists.
     unsafe { alloc(pool, pool_f_flags) }
 }

@@ -1,1 +1,123 @@
-//! Under construction.
+//! The one global: configuration, thread registry, clock, run loop, sleep and
+//! wake, isolation, hooks.
+//!
+//! [`Core`] is made by `init` and holds the engines that the C functions
+//! serve; pools alone exist before it. A registered thread's context is its
+//! [`Thread`] record, found through one thread-local pointer; records belong
+//! to ids, not to threads, and outlive those who enter under them.
+//!
+//! The engines return which threads they want woken; [`wake`] does it. The
+//! sleep protocol is in [`sleep`], isolation in [`isolation`].
+
+#[cfg(not(loom))]
+pub mod config;
+#[cfg(not(loom))]
+mod core_state;
+#[cfg(not(loom))]
+pub mod hooks;
+pub mod isolation;
+#[cfg(not(loom))]
+mod run;
+pub mod sleep;
+#[cfg(not(loom))]
+mod thread;
+#[cfg(not(loom))]
+mod turn;
+
+#[cfg(not(loom))]
+pub use core_state::{Core, core, deinit, init, pools, require_core, started};
+#[cfg(not(loom))]
+pub use run::run;
+#[cfg(not(loom))]
+pub use thread::{Thread, enter, here, leave, pool_local, tid};
+#[cfg(not(loom))]
+pub use turn::{next_deadline_ns, poll_fd, poll_once, run_loop, run_tasks};
+
+#[cfg(not(loom))]
+pub use global::*;
+
+#[cfg(not(loom))]
+mod global {
+    use super::hooks::Hooks;
+    use super::{core, require_core, thread};
+    use crate::fd::FdTable;
+    use crate::sync::ThreadSet;
+    use crate::sync::atomic::Ordering;
+    use crate::sys::clock;
+    use crate::task::{Caller, Tasks};
+    use core::ffi::CStr;
+
+    pub(super) static HOOKS: Hooks = Hooks::new();
+
+    /// The host's hooks.
+    pub fn hooks() -> &'static Hooks {
+        &HOOKS
+    }
+
+    /// Ends the process through the panic hook.
+    pub fn panicked(file: &CStr, line: u32, message: &CStr) -> ! {
+        HOOKS.panicked(file, line, message)
+    }
+
+    /// The descriptor table.
+    pub fn fds() -> &'static FdTable {
+        &require_core().fds
+    }
+
+    /// The task engine.
+    pub fn tasks() -> &'static Tasks {
+        &require_core().tasks
+    }
+
+    /// Who calls, and when: the loop's cached date on a registered thread.
+    #[inline]
+    pub fn caller() -> Caller<'static> {
+        match thread::here() {
+            Some(t) => t.caller(),
+            None => Caller {
+                tid: None,
+                local: None,
+                now: require_core().now_ms(),
+            },
+        }
+    }
+
+    /// Wakes those of `set` that sleep.
+    #[inline]
+    pub fn wake(set: ThreadSet) {
+        if set == ThreadSet::EMPTY {
+            return;
+        }
+        let core = require_core();
+        set.for_each(|tid| core.threads()[tid].wake_if_asleep());
+    }
+
+    /// Wakes one thread, or makes its next sleep return at once.
+    /// Async-signal-safe.
+    pub fn wake_thread(tid: usize) {
+        if let Some(t) = core().and_then(|c| c.threads().get(tid)) {
+            t.notify();
+        }
+    }
+
+    /// Ends every loop. Async-signal-safe.
+    pub fn stop() {
+        let Some(core) = core() else { return };
+        // PAIRS: the loop's look at the flag after its announcement; notify
+        // fences.
+        core.stopping.store(true, Ordering::Relaxed);
+        for t in core.threads() {
+            t.notify();
+        }
+    }
+
+    /// Milliseconds of the calling thread's clock, as a tick.
+    pub fn now_tick() -> u32 {
+        caller().now as u32
+    }
+
+    /// CLOCK_MONOTONIC now.
+    pub fn now_ns() -> u64 {
+        clock::monotonic_ns()
+    }
+}

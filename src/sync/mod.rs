@@ -4,11 +4,13 @@
 //! `cfg(loom)`, so that a model explores the code that ships.
 
 mod cell;
+mod counter;
 mod inbox;
 mod lock;
 mod thread_set;
 
 pub use cell::UnsafeCell;
+pub use counter::Counter;
 pub use inbox::{Inbox, Link};
 pub use lock::{Mutex, MutexGuard};
 pub use thread_set::ThreadSet;

@@ -39,6 +39,12 @@ pub fn yield_now() {
     unsafe { libc::sched_yield() };
 }
 
+/// The calling thread's id in the kernel, unique in the process.
+pub fn kernel_id() -> u32 {
+    // SAFETY: no arguments.
+    unsafe { libc::gettid() as u32 }
+}
+
 /// The number of processors that the process may run on, at least 1.
 pub fn usable_cpus() -> usize {
     // SAFETY: all-zero is a valid empty set, filled in by the kernel.

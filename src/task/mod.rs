@@ -1,1 +1,192 @@
-//! Under construction.
+//! Tasks, tasklets, wait queues and run queues.
+//!
+//! # Objects
+//! * [`Task`]: timer, priority, allowed threads. [`Tasklet`]: "call me soon".
+//! * [`Scheduler`](scheduler::Scheduler): one thread's queues: a private wheel
+//!   and a run queue that only the owner touches, a shared wheel under a lock,
+//!   an inbox that others push to.
+//! * [`Tasks`]: all threads' schedulers; what the C functions work on.
+//!
+//! # Who may touch what, when
+//! * The state word: everybody, through [`state::State`]'s transitions only.
+//! * `rq` node: the holder of the ticket (QUEUED), then the thread in whose
+//!   queue it is.
+//! * `wq` node of a private task: its owner thread. Of a shared one: whoever
+//!   holds the lock of the wheel that its home word names ([`home`]).
+//! * `expire`: the running handler; the owner thread of a private task; for a
+//!   shared task whoever holds RUNNING. Others leave their wish in `request`,
+//!   where the earliest wins, and file the node; the next holder of RUNNING
+//!   folds the wish into `expire`. So a date and its insertion are one act,
+//!   whoever runs meanwhile.
+//! * Class lists and `current`: the owner thread.
+//!
+//! # Invariants (numbers of the specification)
+//! INV-30, 31, 32, 33, 34, 41, 48, 49, 57: [`state`]. INV-35, 36, 39, 40:
+//! [`timers`] and [`home`]. INV-37, 38, 42, 55: [`timers`]. INV-43, 45, 50, 52:
+//! [`run`]. INV-51: [`run_queue`]. INV-46 is kept by the runtime's sleep
+//! protocol; [`Tasks::has_work`] is its re-check.
+//!
+//! Nothing here wakes a sleeping thread: what has to be woken is returned.
+
+#[cfg(not(loom))]
+mod dump;
+pub mod flags;
+pub mod home;
+pub mod item;
+#[cfg(not(loom))]
+mod life;
+#[cfg(not(loom))]
+pub mod run;
+#[cfg(not(loom))]
+mod run_queue;
+#[cfg(not(loom))]
+pub mod scheduler;
+pub mod state;
+pub mod tick;
+#[cfg(not(loom))]
+mod timers;
+#[cfg(not(loom))]
+mod wakeups;
+
+pub use item::{Head, Process, Task, Tasklet};
+
+#[cfg(not(loom))]
+pub use engine::{Caller, Config, Pools, Tasks};
+
+#[cfg(not(loom))]
+mod engine {
+    use super::scheduler::Scheduler;
+    use crate::pool;
+    use crate::sync::ThreadSet;
+    use crate::sync::atomic::{AtomicU64, Ordering};
+    use crate::sys::memory;
+
+    /// Who calls, and when.
+    #[derive(Clone, Copy)]
+    pub struct Caller<'a> {
+        /// The calling thread's id, where it has one.
+        pub tid: Option<usize>,
+        /// Its object caches, where it has some.
+        pub local: Option<&'a pool::Local>,
+        /// The date, in milliseconds that never wrap.
+        pub now: u64,
+    }
+
+    /// What the host may tune.
+    #[derive(Clone, Copy, Debug)]
+    pub struct Config {
+        /// Items per scheduler call.
+        pub depth: u32,
+        /// Return to more urgent work after each item.
+        pub low_latency: bool,
+        /// Account latency and CPU time per task.
+        pub profiling: bool,
+    }
+
+    /// Where tasks and tasklets come from.
+    #[derive(Clone, Copy)]
+    pub struct Pools {
+        /// Holds both pools.
+        pub registry: &'static pool::Registry,
+        /// The pool of tasks.
+        pub tasks: &'static pool::Head,
+        /// The pool of tasklets.
+        pub tasklets: &'static pool::Head,
+    }
+
+    /// The engine: one scheduler a thread.
+    pub struct Tasks {
+        pub(super) config: Config,
+        pub(super) pools: Pools,
+        /// Threads that are there now.
+        active: AtomicU64,
+        scheds: *mut Scheduler,
+        n: usize,
+    }
+
+    // SAFETY: the schedulers are Sync and live as long as the engine.
+    unsafe impl Sync for Tasks {}
+    // SAFETY: nothing in it belongs to a thread.
+    unsafe impl Send for Tasks {}
+
+    impl Tasks {
+        /// Queues for `n` threads (1 to 64), at date `now`. `None`: no memory.
+        pub fn new(n: usize, config: Config, now: u64, pools: Pools) -> Option<Self> {
+            assert!((1..=64).contains(&n));
+            let area = memory::alloc(n * size_of::<Scheduler>(), align_of::<Scheduler>());
+            let scheds: *mut Scheduler = area.cast();
+            if scheds.is_null() {
+                return None;
+            }
+            for k in 0..n {
+                // SAFETY: the area holds n schedulers.
+                unsafe { scheds.add(k).write(Scheduler::new(config.depth, now)) };
+            }
+            Some(Self {
+                config,
+                pools,
+                active: AtomicU64::new(0),
+                scheds,
+                n,
+            })
+        }
+
+        /// The queues of thread `tid`.
+        #[inline(always)]
+        pub fn sched(&self, tid: usize) -> &Scheduler {
+            debug_assert!(tid < self.n);
+            // SAFETY: the array lives as long as self; ids are below n.
+            unsafe { &*self.scheds.add(tid) }
+        }
+
+        /// How many threads there can be.
+        pub fn len(&self) -> usize {
+            self.n
+        }
+
+        /// Never: there is at least one thread.
+        pub fn is_empty(&self) -> bool {
+            false
+        }
+
+        /// The mask of all threads that there can be.
+        pub fn all(&self) -> u64 {
+            u64::MAX >> (64 - self.n)
+        }
+
+        /// Thread `tid` begins to serve its queues.
+        pub fn enter(&self, tid: usize) {
+            self.active.fetch_or(1 << tid, Ordering::Relaxed);
+        }
+
+        /// Thread `tid` leaves. What is bound to it stays; what others may
+        /// run is handed to them.
+        pub fn leave(&self, tid: usize) -> ThreadSet {
+            self.active.fetch_and(!(1 << tid), Ordering::Relaxed);
+            self.hand_over(tid)
+        }
+
+        /// The thread that is to run something with this mask: one that is
+        /// there, if any is.
+        pub(super) fn pick(&self, mask: u64) -> usize {
+            let here = mask & self.active.load(Ordering::Relaxed);
+            let mask = mask & self.all();
+            let from = if here != 0 { here } else { mask };
+            assert!(from != 0, "a task's thread mask {mask:#x} names no thread");
+            from.trailing_zeros() as usize
+        }
+
+        /// The threads that are there.
+        pub fn active(&self) -> u64 {
+            self.active.load(Ordering::Relaxed)
+        }
+    }
+
+    impl Drop for Tasks {
+        fn drop(&mut self) {
+            // SAFETY: no thread uses the engine any more; schedulers need no
+            // drop of their own, their items belong to the pools.
+            unsafe { memory::free(self.scheds.cast()) };
+        }
+    }
+}

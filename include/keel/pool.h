@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * keel/pool.h: pools of fixed-size objects.
+ *
+ * A pool hands out objects of one size and recycles them. What a registered
+ * thread frees stays in a cache of its own, from which its next allocation is
+ * served without touching memory that other threads use; beyond the cache's
+ * limit (keel_config.pool_cache_bytes) objects go to a list that all threads
+ * share, or to the system where the pool has more than it needs. An object
+ * may be freed by another thread than the one that allocated it. Threads that
+ * were never registered may use every function; they work on the shared list.
+ *
+ * Made from src/abi/pool.rs: edit that.
+ */
+#ifndef KEEL_POOL_H
+#define KEEL_POOL_H
+
+#include <stddef.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/**
+ * create_pool(): the pool may be merged with another one of about the same
+ * size.
+ */
+#define MEM_F_SHARED 0x1
+
+/** create_pool(): the size is neither rounded up nor changed by merging. */
+#define MEM_F_EXACT 0x2
+
+/**
+ * create_pool(): each object has pages of its own that are unmapped when it
+ * is freed, so that any use after free and most overruns fault at once. Slow.
+ */
+#define MEM_F_UAF 0x4
+
+/**
+ * __pool_alloc(): leaves the object's contents alone even if the word
+ * "poison" is on.
+ */
+#define POOL_F_NO_POISON 0x1
+
+/** __pool_alloc(): zeroes the object. */
+#define POOL_F_MUST_ZERO 0x2
+
+/**
+ * __pool_alloc(): escapes the failures that the word "fail" injects. Memory
+ * may still lack.
+ */
+#define POOL_F_NO_FAIL 0x4
+
+/**
+ * A pool, made by create_pool() and by nothing else: private fields follow.
+ * name, size and align are for reading; minavail and limit may be set, best
+ * before first use.
+ */
+struct pool_head {
+    /** The name, cut to 11 characters. */
+    char name[12];
+    /** Bytes usable in each object: what was asked for, rounded up. */
+    unsigned int size;
+    /** Bytes that the address of each object is a multiple of. */
+    unsigned int align;
+    /** Free objects that pool_gc() leaves in the pool. 0 at first. */
+    unsigned int minavail;
+    /**
+     * The most objects that the pool may hold, in use and free; beyond,
+     * allocations fail. 0: no limit, as at first.
+     */
+    unsigned int limit;
+};
+
+/** A pool's figures; exact while no other thread is inside the library. */
+struct keel_pool_stats {
+    /** Objects that the pool holds: used + cached. */
+    unsigned long long allocated;
+    /** Objects in callers' hands. */
+    unsigned long long used;
+    /** Free objects, in the threads' caches and in the shared list. */
+    unsigned long long cached;
+    /**
+     * Allocations that were refused: for lack of memory, by the limit, or by
+     * the word "fail".
+     */
+    unsigned long long failed;
+    /** Bytes taken from the system for the allocated objects. */
+    unsigned long long bytes;
+};
+
+/**
+ * Creates a pool for objects of size bytes, or finds one that suits and may
+ * be shared: MEM_F_SHARED on both, and the same size or, as long as the found
+ * pool was never used, nearly the same. flags are MEM_F_*. Each call is to
+ * be matched by one pool_destroy(). Works before keel_init().
+ *
+ * Returns the pool, or NULL with errno ENOMEM, or EINVAL if name is NULL or
+ * size leaves no room in 32 bits.
+ *
+ * Thread rule: *any thread*.
+ */
+struct pool_head *create_pool(const char *name, unsigned int size, unsigned int flags);
+
+/**
+ * As create_pool(), with objects aligned to align bytes, rounded up to a
+ * power of two and to the size of a pointer. EINVAL also if align is above
+ * 2^31. 0 means create_pool()'s alignment, 16.
+ *
+ * Thread rule: *any thread*.
+ */
+struct pool_head *create_aligned_pool(const char *name,
+                                      unsigned int size,
+                                      unsigned int align,
+                                      unsigned int flags);
+
+/**
+ * Ends one use of the pool after giving its free objects to the system. When
+ * the last use ends, the pool is gone. NULL is accepted.
+ *
+ * Returns NULL if no object of it is in use, else the pool, which then stays
+ * as it is: p = pool_destroy(p). Objects in the caches of other registered
+ * threads count as in use; those threads let go of them in keel_thread_leave()
+ * or, after pool_gc(), in the next turn of their loop.
+ *
+ * Thread rule: *any thread*, provided that nobody uses the pool any more if
+ * this ends its last use.
+ */
+void *pool_destroy(struct pool_head *pool);
+
+/**
+ * Destroys every pool of which no object is in callers' hands, whatever its
+ * number of uses, and empties the caches of all threads. keel_deinit() does
+ * the same.
+ *
+ * Thread rule: *any thread*, while no other one uses the library.
+ */
+void pool_destroy_all(void);
+
+/**
+ * Takes an object from the pool. Its contents are undefined.
+ *
+ * Returns the object, which pool_free() takes back, or NULL with errno ENOMEM.
+ * A NULL pool is a panic.
+ *
+ * Thread rule: *any thread*.
+ */
+void *pool_alloc(struct pool_head *pool);
+
+/**
+ * As pool_alloc(), with the size bytes of the object set to zero.
+ *
+ * Thread rule: *any thread*.
+ */
+void *pool_zalloc(struct pool_head *pool);
+
+/**
+ * As pool_alloc(), with any of POOL_F_*; other bits are ignored.
+ *
+ * Thread rule: *any thread*.
+ */
+void *__pool_alloc(struct pool_head *pool, unsigned int pool_f_flags);
+
+/**
+ * Takes an object from the system instead of a cache or the shared list. The
+ * pool's limit, its figures and the debugging words apply.
+ *
+ * Returns the object, or NULL with errno ENOMEM. A NULL pool is a panic.
+ *
+ * Thread rule: *any thread*.
+ */
+void *pool_alloc_nocache(struct pool_head *pool);
+
+/**
+ * Gives an object back to its pool. A NULL object is fine. A NULL pool is a
+ * panic; so are an object of another pool and one that is free already, if
+ * the word "tag" was on when the pool was created.
+ *
+ * Thread rule: *any thread*, not only the one that allocated the object.
+ */
+void pool_free(struct pool_head *pool, void *ptr);
+
+/**
+ * As pool_free().
+ *
+ * Thread rule: *any thread*.
+ */
+void __pool_free(struct pool_head *pool, void *ptr);
+
+/**
+ * As pool_free(), but the object goes to the system at once.
+ *
+ * Thread rule: *any thread*.
+ */
+void pool_free_nocache(struct pool_head *pool, void *ptr);
+
+/**
+ * Gives the free objects of the pool's shared list to the system, whatever
+ * minavail says. Those in the threads' caches stay. NULL is accepted.
+ *
+ * Thread rule: *any thread*, at any time.
+ */
+void pool_flush(struct pool_head *pool);
+
+/**
+ * Gives free objects of every pool to the system until minavail of them are
+ * left, then the free pages of the libc heap. The calling thread's caches are
+ * emptied at once, those of other registered threads in the next turn of
+ * their loop. Isolates and waits for nobody. The argument is not used.
+ *
+ * Thread rule: *any thread*, at any time.
+ */
+void pool_gc(struct pool_head *unused);
+
+/**
+ * Stores the pool's figures in out; those of all pools together if pool
+ * is NULL. A NULL out is a panic.
+ *
+ * Thread rule: *any thread*.
+ */
+void keel_pool_get_stats(const struct pool_head *pool, struct keel_pool_stats *out);
+
+/**
+ * Returns the bytes of all objects that the pools hold: for each pool, their
+ * number times its size.
+ *
+ * Thread rule: *any thread*.
+ */
+unsigned long long pool_total_allocated(void);
+
+/**
+ * Returns the bytes of all objects in callers' hands: for each pool, their
+ * number times its size.
+ *
+ * Thread rule: *any thread*.
+ */
+unsigned long long pool_total_used(void);
+
+/**
+ * Returns the number of refused allocations, all pools together, at most
+ * INT_MAX.
+ *
+ * Thread rule: *any thread*.
+ */
+int pool_total_failures(void);
+
+/**
+ * Sets debugging words for the pools that are created from now on: HAProxy's
+ * -dM, comma separated, later ones winning. A leading number is the poison
+ * byte ("" means 0x50, a negative number none). The words:
+ *
+ *   poison     fills objects with the poison byte when they are allocated
+ *   tag        detects double frees, frees to the wrong pool, small overruns
+ *   fail       makes 1 % of the allocations fail; fail=N makes it N %; only
+ *              once keel_init() has returned
+ *   no-merge   merges pools of the same name only
+ *   cold-first hands the oldest cached object out instead of the newest
+ *   no-global  has no shared list; no-cache has no caches either
+ *   uaf        as MEM_F_UAF, for every pool
+ *
+ * and their opposites no-poison, no-tag, no-fail, merge, hot-first, global,
+ * cache, no-uaf. At first none is on.
+ *
+ * Returns 0, or with nothing changed -EINVAL for anything else, -ENOTSUP for
+ * the words integrity, backup and caller, which this version lacks.
+ *
+ * Thread rule: *any thread*.
+ */
+int keel_pool_debug(const char *options);
+
+/**
+ * Writes a table of all pools to a descriptor: a line for each, with what it
+ * holds, what is used (by callers and, as in HAProxy, by caches), the average
+ * need, failures and users; then a line of totals.
+ *
+ * Returns the bytes written, or a negative errno.
+ *
+ * Thread rule: *any thread*.
+ */
+int keel_dump_pools(int fd);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* KEEL_POOL_H */

@@ -1,0 +1,164 @@
+//! Isolation: one thread runs while all others stand still somewhere
+//! harmless.
+//!
+//! A thread is busy unless it said that it touches nothing shared. Whoever
+//! wants isolation becomes its owner first, then waits until nobody is busy;
+//! a thread that wants to be busy again says so first, then looks whether
+//! there is an owner, and steps back if so. The owner itself does not count as
+//! busy. Any number may wait, and all who wait are harmless, so two cannot
+//! wait for each other.
+
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::full_fence;
+
+const NOBODY: u32 = 0;
+/// An owner without a thread id goes by its kernel id, marked so.
+#[cfg(not(loom))]
+const STRANGER: u32 = 1 << 31;
+
+/// The rendez-vous of all registered threads.
+#[derive(Debug)]
+pub struct Isolation {
+    busy: AtomicU64,
+    owner: AtomicU32,
+    /// How often the owner isolated itself; its alone.
+    depth: AtomicU32,
+}
+
+fn name(me: Option<usize>) -> u32 {
+    match me {
+        Some(tid) => tid as u32 + 1,
+        #[cfg(not(loom))]
+        None => STRANGER | crate::sys::thread::kernel_id(),
+        #[cfg(loom)]
+        None => unreachable!("models register their threads"),
+    }
+}
+
+impl Isolation {
+    /// Nobody is busy, nobody isolated.
+    #[cfg(not(loom))]
+    pub const fn new() -> Self {
+        Self {
+            busy: AtomicU64::new(0),
+            owner: AtomicU32::new(NOBODY),
+            depth: AtomicU32::new(0),
+        }
+    }
+
+    /// Nobody is busy, nobody isolated.
+    #[cfg(loom)]
+    pub fn new() -> Self {
+        Self {
+            busy: AtomicU64::new(0),
+            owner: AtomicU32::new(NOBODY),
+            depth: AtomicU32::new(0),
+        }
+    }
+
+    /// Thread `tid` touches nothing shared until [`Isolation::busy_again`].
+    #[inline]
+    pub fn harmless(&self, tid: usize) {
+        if self.isolated(Some(tid)) {
+            return;
+        }
+        // PAIRS: isolate's Acquire load: it sees all that this thread did.
+        self.busy.fetch_and(!(1 << tid), Ordering::Release);
+    }
+
+    /// Thread `tid` goes back to work, once nobody is isolated.
+    #[inline]
+    pub fn busy_again(&self, tid: usize) {
+        if self.isolated(Some(tid)) {
+            return;
+        }
+        loop {
+            self.busy.fetch_or(1 << tid, Ordering::Relaxed);
+            // PAIRS: isolate's fence. Either it sees this thread busy, or
+            // this thread sees it.
+            full_fence();
+            // PAIRS: release's Release: this thread sees what the isolated
+            // one did.
+            let owner = self.owner.load(Ordering::Acquire);
+            if owner == NOBODY {
+                return;
+            }
+            self.busy.fetch_and(!(1 << tid), Ordering::Release);
+            self.wait_while(owner);
+        }
+    }
+
+    // Waits while `owner` owns the isolation.
+    #[cold]
+    fn wait_while(&self, owner: u32) {
+        #[cfg(not(loom))]
+        crate::sys::futex::wait(&self.owner, owner);
+        #[cfg(loom)]
+        {
+            let _ = owner;
+            loom::thread::yield_now();
+        }
+    }
+
+    /// Waits until this thread is alone. Nests.
+    pub fn isolate(&self, me: Option<usize>) {
+        if self.isolated(me) {
+            let depth = self.depth.load(Ordering::Relaxed);
+            self.depth.store(depth + 1, Ordering::Relaxed);
+            return;
+        }
+        if let Some(tid) = me {
+            self.harmless(tid);
+        }
+        // PAIRS: release's Release.
+        while let Err(owner) =
+            self.owner
+                .compare_exchange(NOBODY, name(me), Ordering::Acquire, Ordering::Relaxed)
+        {
+            self.wait_while(owner);
+        }
+        self.depth.store(1, Ordering::Relaxed);
+        // PAIRS: busy_again's fence.
+        full_fence();
+        // PAIRS: harmless's Release.
+        while self.busy.load(Ordering::Acquire) != 0 {
+            #[cfg(not(loom))]
+            crate::sys::thread::yield_now();
+            #[cfg(loom)]
+            loom::thread::yield_now();
+        }
+    }
+
+    /// Ends the isolation that the last [`Isolation::isolate`] began.
+    pub fn release(&self, me: Option<usize>) {
+        assert!(
+            self.isolated(me),
+            "thread_release: the calling thread is not isolated"
+        );
+        let depth = self.depth.load(Ordering::Relaxed) - 1;
+        self.depth.store(depth, Ordering::Relaxed);
+        if depth > 0 {
+            return;
+        }
+        // Busy before the others may be: this thread does not stop working.
+        if let Some(tid) = me {
+            self.busy.fetch_or(1 << tid, Ordering::Relaxed);
+        }
+        // PAIRS: busy_again's and isolate's Acquire.
+        self.owner.store(NOBODY, Ordering::Release);
+        #[cfg(not(loom))]
+        crate::sys::futex::wake_all(&self.owner);
+    }
+
+    /// Whether this thread is the isolated one.
+    #[inline]
+    pub fn isolated(&self, me: Option<usize>) -> bool {
+        self.owner.load(Ordering::Relaxed) == name(me)
+    }
+}
+
+impl Default for Isolation {
+    fn default() -> Self {
+        Self::new()
+    }
+}

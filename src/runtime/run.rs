@@ -1,0 +1,112 @@
+//! Starting the threads, and joining them.
+
+use super::core_state::{Core, core};
+use super::{thread, turn};
+use crate::sync::atomic::{AtomicI32, Ordering};
+use crate::sys;
+use core::ffi::{c_int, c_uint, c_void};
+
+/// A host's function that prepares a thread: 0, or what `run` shall return.
+pub type Init = unsafe extern "C" fn(c_uint, *mut c_void) -> c_int;
+
+struct Plan {
+    core: &'static Core,
+    init: Option<Init>,
+    arg: *mut c_void,
+    /// The first failure.
+    result: AtomicI32,
+    /// The id that the next thread takes.
+    next: AtomicI32,
+}
+
+impl Plan {
+    fn fail(&self, rc: i32) {
+        let _ = self
+            .result
+            .compare_exchange(0, rc, Ordering::Relaxed, Ordering::Relaxed);
+        super::stop();
+    }
+
+    // One thread's life.
+    fn live(&self, tid: usize, registered: bool) {
+        if !registered {
+            let rc = thread::enter(tid);
+            if rc < 0 {
+                self.fail(rc);
+                return;
+            }
+        }
+        let rc = match self.init {
+            // SAFETY: the host's function and argument.
+            Some(init) => unsafe { init(tid as c_uint, self.arg) },
+            None => 0,
+        };
+        if rc != 0 {
+            self.fail(rc);
+        }
+        turn::run_loop();
+        if !registered {
+            thread::leave();
+        }
+    }
+}
+
+extern "C" fn entry(plan: *mut c_void) -> *mut c_void {
+    // SAFETY: `run` joins this thread before the plan goes.
+    let plan = unsafe { &*plan.cast::<Plan>() };
+    let tid = plan.next.fetch_add(1, Ordering::Relaxed);
+    plan.live(tid as usize, false);
+    core::ptr::null_mut()
+}
+
+/// Starts all other threads, becomes thread 0, returns when the loops are
+/// stopped and the others joined: 0, what an `init` returned, or a negative
+/// errno.
+///
+/// # Safety
+/// `init` and `arg` are fit for each other, on any thread.
+pub unsafe fn run(init: Option<Init>, arg: *mut c_void) -> i32 {
+    let Some(core) = core() else {
+        return -sys::EINVAL;
+    };
+    let registered = match thread::tid() {
+        None => false,
+        Some(0) => true,
+        Some(_) => return -sys::EALREADY,
+    };
+    // PAIRS: the store below: what the last run did is seen.
+    if core.running.swap(true, Ordering::Acquire) {
+        return -sys::EALREADY;
+    }
+    let mut plan = Plan {
+        core,
+        init,
+        arg,
+        result: AtomicI32::new(0),
+        next: AtomicI32::new(1),
+    };
+    let shared = &raw mut plan;
+    let mut handles: [Option<sys::thread::Handle>; super::config::MAX_THREADS] =
+        [None; super::config::MAX_THREADS];
+    // SAFETY: the plan outlives the threads, which are joined below.
+    let plan = unsafe { &*shared };
+    for handle in &mut handles[1..plan.core.config.nbthread] {
+        // SAFETY: as above.
+        match unsafe { sys::thread::spawn(entry, shared.cast()) } {
+            Ok(h) => *handle = Some(h),
+            Err(_) => {
+                plan.fail(-sys::EAGAIN);
+                break;
+            }
+        }
+    }
+    plan.live(0, registered);
+    for handle in handles.into_iter().flatten() {
+        // SAFETY: each is joined once.
+        unsafe { sys::thread::join(handle) };
+    }
+    core.stopping.store(false, Ordering::Relaxed);
+    // PAIRS: the swap above.
+    core.running.store(false, Ordering::Release);
+    plan.result.load(Ordering::Relaxed)
+}

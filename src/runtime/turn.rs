@@ -1,0 +1,226 @@
+//! The run loop, one turn at a time.
+
+use super::core_state::{Core, pools, require_core};
+use super::thread::{Thread, here};
+use crate::sync::ThreadSet;
+use crate::sync::atomic::Ordering;
+use crate::sys::{clock, epoll};
+use crate::task::Caller;
+use crate::task::run::Clock;
+
+/// The longest sleep, ms.
+const MAX_DELAY_MS: u64 = 60_000;
+
+/// A registered thread in its loop.
+struct Loop<'a> {
+    core: &'a Core,
+    me: &'a Thread,
+}
+
+impl Clock for Loop<'_> {
+    fn caller(&self) -> Caller<'_> {
+        self.me.caller()
+    }
+
+    fn wake(&self, set: ThreadSet) {
+        super::wake(set);
+    }
+}
+
+impl Loop<'_> {
+    fn here() -> Option<Loop<'static>> {
+        let me = here()?;
+        Some(Loop {
+            core: require_core(),
+            me,
+        })
+    }
+
+    fn stopping(&self) -> bool {
+        self.core.stopping.load(Ordering::Relaxed)
+    }
+
+    // Whether anything waits for this thread. Exact after the sleeper's
+    // announcement, a hint before.
+    fn has_work(&self) -> bool {
+        self.core.tasks.has_work(self.me.tid) || self.core.fds.has_updates(self.me.tid)
+    }
+
+    // Timers, tasks, then the pollers' updates.
+    fn work(&self) {
+        self.me.update_clock(self.core);
+        let tid = self.me.tid;
+        // SAFETY: this is thread `tid`, outside of any handler.
+        unsafe {
+            self.wake(self.core.tasks.wake_expired(tid, self.me.caller()));
+            self.core.tasks.process_runnable(tid, self);
+        }
+        pools().poll_gc(&self.me.local);
+        self.core.fds.apply_updates(tid);
+    }
+
+    // How long this thread may sleep, ns: until its next date, or that of a
+    // wheel whose owner may be too busy to serve it.
+    fn timeout(&self, max_ms: u64) -> u64 {
+        let max = max_ms.min(MAX_DELAY_MS) * 1_000_000;
+        let tasks = &self.core.tasks;
+        let mut asleep = 0u64;
+        for t in self.core.threads() {
+            asleep |= u64::from(t.sleeper().is_asleep()) << t.tid;
+        }
+        // SAFETY: this is that thread.
+        let own = unsafe { tasks.next_expiry(self.me.tid) };
+        // A millisecond of grace: normally its owner does it.
+        let others = tasks.next_of_others(self.me.tid, asleep).map(|d| d + 1);
+        let Some(next) = own.into_iter().chain(others).min() else {
+            return max;
+        };
+        self.core
+            .ns_of(next)
+            .saturating_sub(clock::monotonic_ns())
+            .min(max)
+    }
+
+    // Waits for events, or not at all if there is something to do. True if
+    // the sleep was announced.
+    fn wait(&self, max_ms: u64) -> i32 {
+        let tid = self.me.tid;
+        let isolation = &self.core.isolation;
+        if max_ms == 0 || self.stopping() || self.has_work() || !self.me.sleeper().announce() {
+            isolation.harmless(tid);
+            let n = self.core.fds.wait(tid, Some(0));
+            self.me.sleeper().awake();
+            isolation.busy_again(tid);
+            return n;
+        }
+        // Announced: from here on whoever brings work sees that it must wake
+        // us, and this look sees whatever came before (INV-46).
+        let mut ns = 0;
+        if !self.has_work() && !self.stopping() {
+            self.me.update_clock(self.core);
+            self.wake(self.core.tasks.serve_overdue(tid, self.me.caller()));
+            if !self.has_work() {
+                ns = self.timeout(max_ms);
+            }
+        }
+        isolation.harmless(tid);
+        let n = self.core.fds.wait(tid, Some(ns));
+        self.me.sleeper().awake();
+        isolation.busy_again(tid);
+        n
+    }
+
+    // Looks for events without sleeping for as long as the host allows.
+    fn spin(&self) -> Option<i32> {
+        let limit = self.core.config.spin_ns;
+        if limit == 0 {
+            return None;
+        }
+        let begin = clock::monotonic_ns();
+        loop {
+            if self.has_work() || self.stopping() {
+                return None;
+            }
+            // SAFETY: this is that thread.
+            let next = unsafe { self.core.tasks.next_expiry(self.me.tid) };
+            let now = clock::monotonic_ns();
+            if next.is_some_and(|d| self.core.ns_of(d) <= now) {
+                return None;
+            }
+            let n = self.core.fds.wait(self.me.tid, Some(0));
+            if n != 0 {
+                return Some(n);
+            }
+            if now - begin >= limit {
+                return None;
+            }
+        }
+    }
+
+    fn turn(&self, max_ms: u64) {
+        self.work();
+        let n = match self.spin() {
+            Some(n) if max_ms > 0 => n,
+            _ => self.wait(max_ms),
+        };
+        self.me.update_clock(self.core);
+        if self.core.fds.dispatch(self.me.tid, n) {
+            epoll::eventfd_drain(self.me.eventfd());
+        }
+    }
+}
+
+/// Turns until the loops are stopped.
+pub fn run_loop() {
+    let Some(l) = Loop::here() else {
+        panic!("run_poll_loop: the calling thread is not registered");
+    };
+    while !l.stopping() {
+        l.turn(MAX_DELAY_MS);
+    }
+}
+
+/// Runs what the calling thread has to run.
+pub fn run_tasks() {
+    let Some(l) = Loop::here() else {
+        panic!("process_runnable_tasks: the calling thread is not registered");
+    };
+    // SAFETY: this is that thread; handlers must not call it.
+    unsafe { l.core.tasks.process_runnable(l.me.tid, &l) };
+}
+
+/// One turn that sleeps for `max_ms` at most (negative: no limit).
+pub fn poll_once(max_ms: i32) {
+    let Some(l) = Loop::here() else {
+        panic!("keel_poll_once: the calling thread is not registered");
+    };
+    let max = u64::try_from(max_ms).unwrap_or(MAX_DELAY_MS);
+    if l.me.hosted.load(Ordering::Relaxed) {
+        l.me.sleeper().awake();
+    }
+    l.turn(max);
+    if l.me.hosted.load(Ordering::Relaxed) {
+        // What the events woke runs before the host waits again.
+        l.work();
+        l.announce_to_host();
+    }
+}
+
+impl Loop<'_> {
+    // The host is going to poll this thread's descriptor: that is a sleep,
+    // and whoever brings work must make the descriptor readable.
+    fn announce_to_host(&self) {
+        if !self.me.sleeper().announce() || self.has_work() || self.stopping() {
+            epoll::eventfd_signal(self.me.eventfd());
+        }
+    }
+}
+
+/// A descriptor that becomes readable when this thread has something to do
+/// before its next deadline.
+pub fn poll_fd() -> i32 {
+    let Some(l) = Loop::here() else {
+        panic!("keel_poll_fd: the calling thread is not registered");
+    };
+    if !l.me.hosted.swap(true, Ordering::Relaxed) {
+        l.core.fds.apply_updates(l.me.tid);
+        l.announce_to_host();
+    }
+    l.core.fds.poll_fd(l.me.tid)
+}
+
+/// The CLOCK_MONOTONIC date of this thread's next timer, ns; now if something
+/// waits to run.
+pub fn next_deadline_ns() -> u64 {
+    let Some(l) = Loop::here() else {
+        return u64::MAX;
+    };
+    if l.has_work() {
+        return clock::monotonic_ns();
+    }
+    // SAFETY: this is that thread.
+    match unsafe { l.core.tasks.next_expiry(l.me.tid) } {
+        Some(date) => l.core.ns_of(date),
+        None => u64::MAX,
+    }
+}

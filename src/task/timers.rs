@@ -1,0 +1,438 @@
+//! Dates: private wheels without a lock, shared wheels with one each.
+//!
+//! A node's place in a wheel is never later than its task's date (INV-37).
+//! Postponing touches the date alone; the node is put right when the scan
+//! meets it, and a place that has come without its date calls nobody
+//! (INV-38).
+
+use super::engine::{Caller, Tasks};
+use super::flags;
+use super::item::{Task, task_of_rq, task_of_wq};
+use super::scheduler::NEVER;
+use super::state::{Dropped, Hold, Wakeup};
+use super::tick;
+use crate::sync::ThreadSet;
+use crate::sync::atomic::Ordering;
+use crate::wheel::{List, Wheel};
+
+impl Tasks {
+    // Which queue a task's timer belongs to. Decided once per operation, from
+    // a flag that does not change once the task has been queued (INV-35).
+    fn check_owner(&self, task: &Task, by: Caller, what: &str) {
+        if by.tid != Some(task.owner()) {
+            let process = task.head.process.map_or(0, |p| p as usize);
+            match by.tid {
+                Some(me) => panic!(
+                    "{what}: the task with handler {process:#x} is private to thread {}, \
+                     but thread {me} touches its timer; it lacks TASK_SHARED_WQ",
+                    task.owner()
+                ),
+                None => panic!(
+                    "{what}: the task with handler {process:#x} is private to thread {}, \
+                     but an unregistered thread touches its timer; it lacks TASK_SHARED_WQ",
+                    task.owner()
+                ),
+            }
+        }
+    }
+
+    /// Files a task by its date: queues it, or moves it if that is earlier.
+    ///
+    /// # Safety
+    /// `t` is live and cannot be freed meanwhile.
+    pub unsafe fn queue(&self, t: *mut Task, by: Caller) -> ThreadSet {
+        // SAFETY: live by contract.
+        let task = unsafe { &*t };
+        let date = task.date();
+        if date == tick::ETERNITY {
+            return ThreadSet::EMPTY;
+        }
+        if task.is_shared() {
+            self.file_shared(task, tick::unwrap(date, by.now), by)
+        } else {
+            self.check_owner(task, by, "task_queue");
+            self.file_private(task, tick::unwrap(date, by.now));
+            ThreadSet::EMPTY
+        }
+    }
+
+    /// Wakes a task at `when` at the latest.
+    ///
+    /// # Safety
+    /// `t` is live and cannot be freed meanwhile.
+    pub unsafe fn schedule(&self, t: *mut Task, when: i32, by: Caller) -> ThreadSet {
+        // SAFETY: live by contract.
+        let task = unsafe { &*t };
+        assert!(
+            when != tick::ETERNITY,
+            "task_schedule: the date is TICK_ETERNITY"
+        );
+        if !task.is_shared() {
+            self.check_owner(task, by, "task_schedule");
+        }
+        if task.head.state.get() & flags::QUEUED != 0 {
+            // It is about to run, and its handler decides anew.
+            return ThreadSet::EMPTY;
+        }
+        if !task.is_shared() {
+            let when = if task.wq.is_linked() {
+                tick::first(when, task.date())
+            } else {
+                when
+            };
+            task.expire.store(when, Ordering::Relaxed);
+            self.file_private(task, tick::unwrap(when, by.now));
+            return ThreadSet::EMPTY;
+        }
+        let mut wakes = ThreadSet::EMPTY;
+        match task.head.state.hold_timer() {
+            Hold::Held => {
+                let date = if task.home.get().is_some() {
+                    tick::first(when, task.date())
+                } else {
+                    when
+                };
+                task.expire.store(date, Ordering::Relaxed);
+                // Filed while RUNNING is held: the date and its insertion are
+                // one act for every run that follows.
+                wakes = wakes.and(self.file_shared(task, tick::unwrap(date, by.now), by));
+                // SAFETY: Insert hands us the ticket.
+                wakes = wakes.and(unsafe { self.dropped(task.head.state.drop_running(0), t, by) });
+            }
+            Hold::Busy => {
+                // The handler runs, or the timer is being looked at. Whoever
+                // holds RUNNING may already have folded earlier wishes in; the
+                // scan and the next run fold this one (INV-39).
+                task.request.bring_forward(when);
+                wakes = wakes.and(self.file_shared(task, tick::unwrap(when, by.now), by));
+            }
+        }
+        wakes
+    }
+
+    // Pays what the end of RUNNING owes.
+    unsafe fn dropped(&self, owes: Dropped, t: *mut Task, by: Caller) -> ThreadSet {
+        match owes {
+            Dropped::Idle => ThreadSet::EMPTY,
+            // SAFETY: the ticket is ours.
+            Dropped::Insert => unsafe { self.enqueue_task(t, by) },
+        }
+    }
+
+    fn file_private(&self, task: &Task, date: u64) {
+        let sched = self.sched(task.owner());
+        let node = (&raw const task.wq).cast_mut();
+        // SAFETY: the caller is the owner thread, whose wheel this is.
+        unsafe {
+            let timers = &mut (*sched.owner()).timers;
+            if (*node).is_linked() {
+                if date >= (*node).time() {
+                    return;
+                }
+                timers.remove(node);
+            } else {
+                sched.counters.armed.add(1);
+            }
+            timers.add(node, date, 0);
+        }
+    }
+
+    // Files a shared task at `date` or earlier, wherever it is, and says whom
+    // to wake for it.
+    fn file_shared(&self, task: &Task, date: u64, by: Caller) -> ThreadSet {
+        let node = (&raw const task.wq).cast_mut();
+        loop {
+            let home = task.home.get();
+            // A task that is nowhere goes to the caller, who is awake and
+            // computes its poll timeout afterwards.
+            let k = home.or(by.tid).unwrap_or_else(|| self.pick(task.mask()));
+            let sched = self.sched(k);
+            let mut wheel = sched.shared.lock();
+            let agreed = match home {
+                None => task.home.claim(k),
+                Some(_) => task.home.is(k),
+            };
+            if !agreed {
+                continue;
+            }
+            // SAFETY: the lock of the wheel that the home word names is ours.
+            unsafe {
+                if home.is_some() {
+                    if date >= (*node).time() {
+                        return ThreadSet::EMPTY;
+                    }
+                    wheel.remove(node);
+                }
+                wheel.add(node, date, 0);
+            }
+            let before = sched.next_shared();
+            sched.publish_next(&mut wheel);
+            drop(wheel);
+            return if date < before && by.tid != Some(k) {
+                ThreadSet::one(k)
+            } else {
+                ThreadSet::EMPTY
+            };
+        }
+    }
+
+    /// Takes a task's timer out of its wait queue, if it is in one.
+    ///
+    /// # Safety
+    /// `task` is live; a private one is the caller's own.
+    pub(super) unsafe fn unlink_timer(&self, task: &Task, by: Caller) {
+        let node = (&raw const task.wq).cast_mut();
+        if !task.is_shared() {
+            self.check_owner(task, by, "task_unlink_wq");
+            // SAFETY: the owner thread calls.
+            unsafe {
+                if (*node).is_linked() {
+                    let sched = self.sched(task.owner());
+                    (*sched.owner()).timers.remove(node);
+                    sched.counters.armed.sub(1);
+                }
+            }
+            return;
+        }
+        while let Some(k) = task.home.get() {
+            let sched = self.sched(k);
+            let mut wheel = sched.shared.lock();
+            if task.home.is(k) {
+                // SAFETY: the lock of the wheel that the home word names is
+                // ours.
+                unsafe { wheel.remove(node) };
+                task.home.leave(k);
+                sched.publish_next(&mut wheel);
+                return;
+            }
+        }
+    }
+
+    /// The C face of [`Tasks::unlink_timer`].
+    ///
+    /// # Safety
+    /// `t` is live and cannot be freed meanwhile.
+    pub unsafe fn unqueue(&self, t: *mut Task, by: Caller) {
+        // SAFETY: live by contract; an unlinked private task needs no owner.
+        unsafe {
+            let task = &*t;
+            if task.is_shared() || (*t).wq.is_linked() {
+                self.unlink_timer(task, by);
+            }
+        }
+    }
+
+    /// Whether a task waits for its date.
+    ///
+    /// # Safety
+    /// `t` is live.
+    pub unsafe fn in_wait_queue(&self, t: *mut Task) -> bool {
+        // SAFETY: live by contract. Stale for tasks that others may move.
+        unsafe {
+            if (*t).is_shared() {
+                (*t).home.get().is_some()
+            } else {
+                (*t).wq.is_linked()
+            }
+        }
+    }
+
+    /// Changes the threads that may run a task. A queued timer goes along
+    /// (INV-54); from then on it lives in a shared queue if it has left its
+    /// thread.
+    ///
+    /// # Safety
+    /// Called by the task's handler, or before its first queueing.
+    pub unsafe fn set_affinity(&self, t: *mut Task, mask: u64, by: Caller) -> ThreadSet {
+        let mask = mask & self.all();
+        assert!(mask != 0, "task_set_affinity: the mask names no thread");
+        // SAFETY: live by contract.
+        let task = unsafe { &*t };
+        if task.is_shared() || mask == task.mask() {
+            task.thread_mask.store(mask, Ordering::Relaxed);
+            return ThreadSet::EMPTY;
+        }
+        // SAFETY: a private task's handler or its creator calls, so that only
+        // this thread can have linked it.
+        unsafe {
+            let linked = task.wq.is_linked();
+            let place = task.wq.time();
+            if linked {
+                self.unlink_timer(task, by);
+            }
+            let used = linked || task.head.state.get() & (flags::RUNNING | flags::QUEUED) != 0;
+            if used || mask.count_ones() > 1 {
+                task.head.state.set(flags::SHARED_WQ);
+            }
+            task.thread_mask.store(mask, Ordering::Relaxed);
+            if linked {
+                return self.file_shared(task, place, by);
+            }
+        }
+        ThreadSet::EMPTY
+    }
+
+    /// Wakes the tasks whose date has come: this thread's own, those in its
+    /// shared wheel, and those in any other shared wheel that is overdue.
+    /// At most the run queue's depth of them (INV-42).
+    ///
+    /// # Safety
+    /// Only thread `me` calls this.
+    pub unsafe fn wake_expired(&self, me: usize, by: Caller) -> ThreadSet {
+        let mut budget = self.config.depth;
+        // SAFETY: by this function's contract.
+        let mut wakes = unsafe { self.expire_private(me, &mut budget, by) };
+        if self.sched(me).next_shared() <= by.now {
+            wakes = wakes.and(self.expire_shared(me, &mut budget, by));
+        }
+        wakes
+    }
+
+    /// Serves other threads' shared wheels that are overdue: for a thread
+    /// that is about to sleep, so that a busy one delays nobody's timers.
+    pub fn serve_overdue(&self, me: usize, by: Caller) -> ThreadSet {
+        let mut wakes = ThreadSet::EMPTY;
+        let mut budget = self.config.depth;
+        for k in 0..self.len() {
+            if k != me && self.sched(k).next_shared() <= by.now {
+                wakes = wakes.and(self.expire_shared(k, &mut budget, by));
+            }
+        }
+        wakes
+    }
+
+    unsafe fn expire_private(&self, me: usize, budget: &mut u32, by: Caller) -> ThreadSet {
+        let sched = self.sched(me);
+        let own = sched.owner();
+        let mut wakes = ThreadSet::EMPTY;
+        // SAFETY: the owner thread calls; no handler runs in here.
+        unsafe {
+            let timers = &raw mut (*own).timers;
+            if (*timers).is_empty() {
+                (*timers).reset(by.now);
+                return wakes;
+            }
+            (*timers).advance(by.now, *budget as usize);
+            while *budget > 0 {
+                let node = (*timers).pop_due();
+                if node.is_null() {
+                    break;
+                }
+                *budget -= 1;
+                sched.counters.armed.sub(1);
+                let t = task_of_wq(node);
+                let date = (*t).date();
+                if date == tick::ETERNITY {
+                    continue;
+                }
+                let date = tick::unwrap(date, by.now);
+                if date <= by.now {
+                    sched.counters.expired.add(1);
+                    match (*t).head.state.wakeup(flags::WOKEN_TIMER) {
+                        Wakeup::Noted => {}
+                        Wakeup::Insert => wakes = wakes.and(self.enqueue_task(t, by)),
+                    }
+                } else {
+                    sched.counters.armed.add(1);
+                    (*timers).add(node, date, 0);
+                }
+            }
+        }
+        wakes
+    }
+
+    // Serves thread k's shared wheel. Each task is looked at with RUNNING
+    // held, so that nobody runs, frees or reschedules it meanwhile; dropping
+    // RUNNING is the last thing done to it, and makes the ticket before the
+    // lock is released (INV-41).
+    fn expire_shared(&self, k: usize, budget: &mut u32, by: Caller) -> ThreadSet {
+        let sched = self.sched(k);
+        let mut woken = List::new();
+        let mut expired = 0;
+        {
+            let mut guard = sched.shared.lock();
+            let wheel: &mut Wheel = &mut guard;
+            // SAFETY: the wheel's lock is ours, so its nodes are.
+            unsafe {
+                wheel.advance(by.now, *budget as usize);
+                while *budget > 0 {
+                    let node = wheel.peek_due();
+                    if node.is_null() {
+                        break;
+                    }
+                    *budget -= 1;
+                    let task = &*task_of_wq(node);
+                    wheel.remove(node);
+                    match task.head.state.hold_timer() {
+                        Hold::Busy => {
+                            // WINDOW: its handler runs and will file the next
+                            // date itself, but may have looked at the place
+                            // before we came; so it stays queued and is looked
+                            // at again in the next millisecond.
+                            wheel.add(node, by.now + 1, 0);
+                        }
+                        Hold::Held => {
+                            task.take_request();
+                            let date = task.date();
+                            let mut why = 0;
+                            if date == tick::ETERNITY {
+                                task.home.leave(k);
+                            } else {
+                                let date = tick::unwrap(date, by.now);
+                                if date <= by.now {
+                                    task.home.leave(k);
+                                    why = flags::WOKEN_TIMER;
+                                    expired += 1;
+                                } else {
+                                    wheel.add(node, date, 0);
+                                }
+                            }
+                            if task.head.state.drop_running(why) == Dropped::Insert {
+                                woken.push_back((&raw const task.rq).cast_mut());
+                            }
+                        }
+                    }
+                }
+            }
+            sched.publish_next(wheel);
+        }
+        let mut wakes = ThreadSet::EMPTY;
+        if let Some(me) = by.tid {
+            self.sched(me).counters.expired.add(expired);
+        }
+        loop {
+            // SAFETY: the tickets of these tasks are ours.
+            unsafe {
+                let node = woken.pop_front();
+                if node.is_null() {
+                    return wakes;
+                }
+                wakes = wakes.and(self.enqueue_task(task_of_rq(node), by));
+            }
+        }
+    }
+
+    /// The next date of thread `me`: of its private and its shared wheel.
+    ///
+    /// # Safety
+    /// Only thread `me` calls this.
+    pub unsafe fn next_expiry(&self, me: usize) -> Option<u64> {
+        let sched = self.sched(me);
+        // SAFETY: the owner thread calls.
+        let private = unsafe { (*sched.owner()).timers.next() };
+        let next = private.unwrap_or(NEVER).min(sched.next_shared());
+        (next != NEVER).then_some(next)
+    }
+
+    /// The next date in the shared wheels of others who are not `asleep`:
+    /// they may be too busy to serve it.
+    pub fn next_of_others(&self, me: usize, asleep: u64) -> Option<u64> {
+        let mut next = NEVER;
+        for k in 0..self.len() {
+            if k != me && asleep & (1 << k) == 0 {
+                next = next.min(self.sched(k).next_shared());
+            }
+        }
+        (next != NEVER).then_some(next)
+    }
+}

@@ -1,0 +1,419 @@
+//! From a ticket to a queue: the right thread's, in the right place.
+
+use super::engine::{Caller, Tasks};
+use super::flags;
+use super::item::{Kind, Task, Tasklet, task_of_rq};
+use super::scheduler::{BULK, CLASSES, HEAVY, NORMAL, Owner, Scheduler, URGENT};
+use super::state::Wakeup;
+use crate::sync::atomic::Ordering;
+use crate::sync::{Link, ThreadSet};
+use crate::sys::clock;
+use crate::wheel::{List, Node};
+
+// A node's first word is its link while it travels through an inbox.
+const _: () = assert!(size_of::<Link>() == size_of::<*mut Node>());
+
+impl Tasks {
+    /// Wakes a task for the reasons `why`.
+    ///
+    /// # Safety
+    /// `t` is live and cannot be freed meanwhile.
+    #[inline]
+    pub unsafe fn wakeup(&self, t: *mut Task, why: u32, by: Caller) -> ThreadSet {
+        // SAFETY: live by contract; Insert hands us the ticket.
+        unsafe {
+            match (*t).head.state.wakeup(why) {
+                Wakeup::Noted => ThreadSet::EMPTY,
+                Wakeup::Insert => self.enqueue_task(t, by),
+            }
+        }
+    }
+
+    /// The same, past all priorities.
+    ///
+    /// # Safety
+    /// As for [`Tasks::wakeup`].
+    pub unsafe fn wakeup_instant(&self, t: *mut Task, why: u32, by: Caller) -> ThreadSet {
+        // SAFETY: live by contract; Insert hands us the ticket.
+        unsafe {
+            match (*t).head.state.wakeup(why) {
+                Wakeup::Noted => ThreadSet::EMPTY,
+                Wakeup::Insert => self.enqueue_task_now(t, by),
+            }
+        }
+    }
+
+    // Hands a node to another thread, and says what it is.
+    unsafe fn send(&self, node: *mut Node, kind: Kind, to: usize) -> ThreadSet {
+        // SAFETY: the ticket makes the node ours until its receiver takes it.
+        unsafe {
+            (*node).tag = kind as u8;
+            self.sched(to).inbox.push(node.cast());
+        }
+        ThreadSet::one(to)
+    }
+
+    /// Queues a task whose ticket the caller holds: here if it may run here.
+    ///
+    /// # Safety
+    /// The caller holds the ticket.
+    pub(super) unsafe fn enqueue_task(&self, t: *mut Task, by: Caller) -> ThreadSet {
+        // SAFETY: the ticket's holder may write the task's queueing fields.
+        unsafe {
+            if self.config.profiling {
+                (*t).call_date = clock::monotonic_ns();
+            }
+            let mask = (*t).mask();
+            let node = &raw mut (*t).rq;
+            match by.tid {
+                Some(me) if mask & (1 << me) != 0 => {
+                    let sched = self.sched(me);
+                    (*sched.owner()).run.insert(node);
+                    sched.counters.runnable.add(1);
+                    ThreadSet::EMPTY
+                }
+                _ => self.send(node, Kind::Task, self.pick(mask)),
+            }
+        }
+    }
+
+    /// The same, straight to the urgent class.
+    ///
+    /// # Safety
+    /// The caller holds the ticket.
+    pub(super) unsafe fn enqueue_task_now(&self, t: *mut Task, by: Caller) -> ThreadSet {
+        // SAFETY: the ticket's holder may write the task's queueing fields.
+        unsafe {
+            if self.config.profiling {
+                (*t).call_date = clock::monotonic_ns();
+            }
+            let mask = (*t).mask();
+            let node = &raw mut (*t).rq;
+            match by.tid {
+                Some(me) if mask & (1 << me) != 0 => {
+                    Self::append(self.sched(me), URGENT, node);
+                    ThreadSet::EMPTY
+                }
+                _ => self.send(node, Kind::TaskNow, self.pick(mask)),
+            }
+        }
+    }
+
+    // Appends to one of the owner's class lists.
+    pub(super) unsafe fn append(sched: &Scheduler, class: usize, node: *mut Node) {
+        let own = sched.owner();
+        // SAFETY: the owner thread calls, with the node's ticket.
+        unsafe {
+            (*own).classes[class].push_back(node);
+            Self::entered_class(sched, class, node);
+        }
+    }
+
+    // Accounts for a node that has entered a class list.
+    unsafe fn entered_class(sched: &Scheduler, class: usize, node: *mut Node) {
+        let own = sched.owner();
+        // SAFETY: the owner thread calls.
+        unsafe {
+            (*own).class_mask |= 1 << class;
+            let kind = match Kind::of(&*node) {
+                Kind::Tasklet => Kind::Tasklet,
+                _ => {
+                    (*own).tasks_in_list += 1;
+                    Kind::Task
+                }
+            };
+            (*node).tag = kind.in_class(class);
+        }
+        sched.counters.runnable.add(1);
+    }
+
+    /// Takes the first item of a class.
+    ///
+    /// # Safety
+    /// Only the owner thread calls this.
+    pub(super) unsafe fn take(sched: &Scheduler, class: usize) -> *mut Node {
+        // SAFETY: the owner thread calls.
+        unsafe {
+            let node = (*sched.owner()).classes[class].pop_front();
+            if !node.is_null() {
+                Self::left_class(sched, class, node);
+            }
+            node
+        }
+    }
+
+    // Accounts for a node that has left a class list.
+    unsafe fn left_class(sched: &Scheduler, class: usize, node: *mut Node) {
+        let own = sched.owner();
+        // SAFETY: the owner thread calls.
+        unsafe {
+            if (*own).classes[class].is_empty() {
+                (*own).class_mask &= !(1 << class);
+            }
+            if Kind::of(&*node) != Kind::Tasklet {
+                (*own).tasks_in_list -= 1;
+            }
+        }
+        sched.counters.runnable.sub(1);
+    }
+
+    /// Moves the first task of the run queue to the normal class.
+    ///
+    /// # Safety
+    /// Only thread `me` calls this.
+    pub(super) unsafe fn promote(&self, me: usize) -> bool {
+        let sched = self.sched(me);
+        let own = sched.owner();
+        // SAFETY: the owner thread calls.
+        unsafe {
+            let node = (*own).run.pop();
+            if node.is_null() {
+                return false;
+            }
+            sched.counters.runnable.sub(1);
+            Self::append(sched, NORMAL, node);
+        }
+        true
+    }
+
+    /// Sorts what others sent into this thread's queues (INV-52).
+    ///
+    /// # Safety
+    /// Only thread `me` calls this.
+    pub(super) unsafe fn drain_inbox(&self, me: usize) {
+        let sched = self.sched(me);
+        // SAFETY: the owner takes; each node comes with its ticket.
+        unsafe {
+            let mut link = sched.inbox.take();
+            while !link.is_null() {
+                let next = (*link).next();
+                let node: *mut Node = link.cast();
+                (*node).left_inbox();
+                match Kind::of(&*node) {
+                    Kind::Tasklet | Kind::TaskNow => Self::append(sched, URGENT, node),
+                    _ => {
+                        (*sched.owner()).run.insert(node);
+                        sched.counters.runnable.add(1);
+                    }
+                }
+                link = next;
+            }
+        }
+    }
+
+    /// Gives what thread `tid`, which leaves, holds for others to those who
+    /// may run it.
+    pub(super) fn hand_over(&self, tid: usize) -> ThreadSet {
+        let mut wakes = ThreadSet::EMPTY;
+        let sched = self.sched(tid);
+        let own = sched.owner();
+        let others = self.active();
+        // SAFETY: the leaving thread calls, so the queues are still its own.
+        // What nobody else may run goes back and waits for the next one.
+        unsafe {
+            self.drain_inbox(tid);
+            for _ in 0..(*own).run.len() {
+                let node = (*own).run.pop();
+                let t = task_of_rq(node);
+                if (*t).mask() & others != 0 {
+                    sched.counters.runnable.sub(1);
+                    wakes = wakes.and(self.send(node, Kind::Task, self.pick((*t).mask())));
+                } else {
+                    (*own).run.insert(node);
+                }
+            }
+            for class in 0..CLASSES {
+                let mut keep = List::new();
+                loop {
+                    let node = Self::take(sched, class);
+                    if node.is_null() {
+                        break;
+                    }
+                    let mask = match Kind::of(&*node) {
+                        Kind::Tasklet => 0,
+                        _ => (*task_of_rq(node)).mask(),
+                    };
+                    if mask & others != 0 {
+                        wakes = wakes.and(self.send(node, Kind::TaskNow, self.pick(mask)));
+                    } else {
+                        keep.push_back(node);
+                    }
+                }
+                loop {
+                    let node = keep.pop_front();
+                    if node.is_null() {
+                        break;
+                    }
+                    Self::append(sched, class, node);
+                }
+            }
+        }
+        wakes
+    }
+
+    // The class of a tasklet that its own thread wakes.
+    unsafe fn local_class(own: *mut Owner, tl: *mut Tasklet) -> usize {
+        // SAFETY: the owner thread calls.
+        unsafe {
+            let state = (*tl).head.state.get();
+            if state & flags::HEAVY != 0 {
+                return HEAVY;
+            }
+            if state & flags::SELF_WAKING != 0 {
+                return BULK;
+            }
+            if (*own).current == tl.cast() {
+                (*tl).head.state.set(flags::SELF_WAKING);
+                return BULK;
+            }
+            (*own).current_class.unwrap_or(URGENT)
+        }
+    }
+
+    /// Queues a tasklet whose ticket the caller holds on thread `to`, or
+    /// where its `tid` says.
+    ///
+    /// # Safety
+    /// The caller holds the ticket.
+    pub(super) unsafe fn enqueue_tasklet(
+        &self,
+        tl: *mut Tasklet,
+        to: Option<usize>,
+        by: Caller,
+    ) -> ThreadSet {
+        // SAFETY: the ticket's holder may write the queueing fields.
+        unsafe {
+            let owner = usize::try_from((*tl).tid.load(Ordering::Relaxed)).ok();
+            let Some(to) = to.or(owner).or(by.tid) else {
+                panic!("a tasklet without a thread was woken by a thread that is not registered");
+            };
+            assert!(
+                to < self.len(),
+                "a tasklet was woken on thread {to}, which does not exist"
+            );
+            let node = &raw mut (*tl).rq;
+            if by.tid == Some(to) {
+                let sched = self.sched(to);
+                let class = Self::local_class(sched.owner(), tl);
+                Self::append(sched, class, node);
+                ThreadSet::EMPTY
+            } else {
+                self.send(node, Kind::Tasklet, to)
+            }
+        }
+    }
+
+    /// Wakes a tasklet on thread `to`, or where its `tid` says.
+    ///
+    /// # Safety
+    /// `tl` is live and cannot be freed meanwhile.
+    #[inline]
+    pub unsafe fn wakeup_tasklet(
+        &self,
+        tl: *mut Tasklet,
+        to: Option<usize>,
+        by: Caller,
+    ) -> ThreadSet {
+        // SAFETY: live by contract; Insert hands us the ticket.
+        unsafe {
+            match (*tl).head.state.wakeup_tasklet(flags::WOKEN_OTHER) {
+                Wakeup::Noted => ThreadSet::EMPTY,
+                Wakeup::Insert => self.enqueue_tasklet(tl, to, by),
+            }
+        }
+    }
+
+    /// Wakes a tasklet to run next on the calling thread: at the front of its
+    /// class, or after `head`. Returns the place for the one to follow.
+    ///
+    /// # Safety
+    /// The calling thread is `me`; `tl` is its own or nobody's; `head` is
+    /// NULL or a node that this function returned and that still waits.
+    pub unsafe fn wakeup_after(&self, head: *mut Node, tl: *mut Tasklet, me: usize) -> *mut Node {
+        // SAFETY: by this function's contract.
+        unsafe {
+            match (*tl).head.state.wakeup_tasklet(flags::WOKEN_OTHER) {
+                Wakeup::Noted => head,
+                Wakeup::Insert => {
+                    let sched = self.sched(me);
+                    let own = sched.owner();
+                    let node = &raw mut (*tl).rq;
+                    let class = Self::local_class(own, tl);
+                    if head.is_null() {
+                        (*own).classes[class].push_front(node);
+                    } else {
+                        (*own).classes[class].insert_after(head, node);
+                    }
+                    Self::entered_class(sched, class, node);
+                    node
+                }
+            }
+        }
+    }
+
+    /// Cancels a tasklet's pending run. Once or twice is the same.
+    ///
+    /// # Safety
+    /// The calling thread is the one in whose queues the tasklet would be.
+    pub unsafe fn remove_tasklet(&self, tl: *mut Tasklet, by: Caller) {
+        let Some(me) = by.tid else {
+            panic!("a tasklet's run was cancelled by a thread that is not registered");
+        };
+        let sched = self.sched(me);
+        let own = sched.owner();
+        // SAFETY: after the inbox is sorted, a linked node is in one of our
+        // class lists.
+        unsafe {
+            self.drain_inbox(me);
+            let node = &raw mut (*tl).rq;
+            if !(*node).is_linked() {
+                return;
+            }
+            let class = Kind::class_of(&*node);
+            (*own).classes[class].remove(node);
+            Self::left_class(sched, class, node);
+            (*tl).head.state.unqueue();
+        }
+    }
+
+    /// Takes a task out of the run queue, if it is still there by priority.
+    ///
+    /// # Safety
+    /// `t` is live; called by the thread in whose queue it would be.
+    pub unsafe fn unlink_runnable(&self, t: *mut Task, by: Caller) {
+        let Some(me) = by.tid else { return };
+        // SAFETY: after the inbox is sorted, a node tagged as in the run
+        // queue and linked there is ours to remove.
+        unsafe {
+            self.drain_inbox(me);
+            if self.in_run_queue(t) && !(*t).head.state.killed() {
+                let sched = self.sched(me);
+                (*sched.owner()).run.remove(&raw mut (*t).rq);
+                sched.counters.runnable.sub(1);
+                (*t).rq.tag = Kind::Task as u8;
+                (*t).head.state.unqueue();
+            }
+        }
+    }
+
+    /// Whether a task waits in a run queue by priority (not in a class list,
+    /// nor on its way to another thread).
+    ///
+    /// # Safety
+    /// `t` is live.
+    pub unsafe fn in_run_queue(&self, t: *mut Task) -> bool {
+        // SAFETY: live by contract. Stale for tasks of other threads.
+        unsafe {
+            (*t).head.state.get() & flags::QUEUED != 0
+                && matches!(Kind::of(&(*t).rq), Kind::TaskInTree | Kind::TaskInLane)
+        }
+    }
+
+    /// Whether thread `me` has anything to run. The re-check of the sleep
+    /// protocol (INV-46).
+    pub fn has_work(&self, me: usize) -> bool {
+        let sched = self.sched(me);
+        // SAFETY: the owner thread calls.
+        !sched.inbox.is_empty() || unsafe { (*sched.owner()).has_work() }
+    }
+}
