@@ -25,7 +25,6 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <linux/filter.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
@@ -48,8 +47,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#define MAX_LISTENERS   16
-#define MAX_BACKENDS    64
+#define UNUSED          __attribute__((unused))
+#define MAX_LISTENERS   16      /* with the admin socket */
+#define MAX_BACKENDS    65
 #define MAX_TRIES       4       /* one connect and three retries, on another backend where there is one */
 #define BUFFER_SIZE     16384
 #define ROUNDS          4       /* buffers moved per event before the other connections get their turn */
@@ -77,8 +77,7 @@ static struct {
 	unsigned int connect_ms, idle_ms, check_ms;
 	unsigned int inter_ms, rise, fall;
 	unsigned int grace_ms;
-	unsigned int verbose;
-	bool admin;
+	bool verbose;
 } cfg = {
 	.connect_ms = 5000, .idle_ms = 60000, .check_ms = 2000,
 	.inter_ms = 2000, .rise = 2, .fall = 3,
@@ -125,40 +124,55 @@ static unsigned int parse_value(const char *what, const char *text, bool is_time
 	return (unsigned int)value + (value > (unsigned int)value);
 }
 
-struct setting {
-	const char *name;
+/* What takes a number or a time: "--option value", or "--option name=value,name=value". */
+static const struct setting {
+	const char *option, *name;
 	unsigned int *value;
 	bool is_time;
+	unsigned int min, max;
+} settings[] = {
+	{ "--threads", NULL, &cfg.threads, false, 1, KEEL_MAX_THREADS },
+	{ "--maxconn", NULL, &cfg.maxconn, false, 1, 400000 },
+	{ "--grace", NULL, &cfg.grace_ms, true, 0, LONGEST_MS },
+	{ "--timeout", "connect", &cfg.connect_ms, true, 1, LONGEST_MS },
+	{ "--timeout", "idle", &cfg.idle_ms, true, 1, LONGEST_MS },
+	{ "--timeout", "check", &cfg.check_ms, true, 1, LONGEST_MS },
+	{ "--check", "inter", &cfg.inter_ms, true, 1, LONGEST_MS },
+	{ "--check", "rise", &cfg.rise, false, 1, 1000 },
+	{ "--check", "fall", &cfg.fall, false, 1, 1000 },
+	{ NULL, NULL, NULL, false, 0, 0 },
 };
 
-static const struct setting timeouts[] = {
-	{ "connect", &cfg.connect_ms, true }, { "idle", &cfg.idle_ms, true }, { "check", &cfg.check_ms, true }, { 0 },
-};
-static const struct setting checks[] = {
-	{ "inter", &cfg.inter_ms, true }, { "rise", &cfg.rise, false }, { "fall", &cfg.fall, false }, { 0 },
-};
-
-/* "name=value,name=value" */
-static void parse_settings(const char *option, char *text, const struct setting *known)
+static const struct setting *find_setting(const char *option, const char *name)
 {
-	char what[64], *next, *value;
+	const struct setting *s = settings;
 
-	for (char *item = text; item; item = next) {
-		const struct setting *s = known;
+	while (s->option && (strcmp(s->option, option) != 0 || (name && (!s->name || strcmp(s->name, name) != 0))))
+		s++;
+	return s->option ? s : NULL;
+}
+
+static void parse_setting(const char *option, char *text)
+{
+	const struct setting *s = find_setting(option, NULL);
+
+	if (!s->name) {
+		*s->value = parse_value(option, text, s->is_time, s->min, s->max);
+		return;
+	}
+	for (char *item = text, *next; item; item = next) {
+		char *value = item + strcspn(item, "=,");
 
 		next = strchr(item, ',');
 		if (next)
 			*next++ = '\0';
-		value = strchr(item, '=');
-		if (!value)
-			refuse("--%s: '%s' is not of the form name=value", option, item);
+		if (*value != '=')
+			refuse("%s: '%s' is not of the form name=value", option, item);
 		*value++ = '\0';
-		while (s->name && strcmp(s->name, item) != 0)
-			s++;
-		if (!s->name)
-			refuse("--%s: no setting is called '%s'", option, item);
-		snprintf(what, sizeof(what), "--%s %s", option, s->name);
-		*s->value = parse_value(what, value, s->is_time, 1, s->is_time ? LONGEST_MS : 1000);
+		s = find_setting(option, item);
+		if (!s)
+			refuse("%s: no setting is called '%s'", option, item);
+		*s->value = parse_value(item, value, s->is_time, s->min, s->max);
 	}
 }
 
@@ -167,42 +181,28 @@ static void endpoint_set_name(struct endpoint *e)
 {
 	char host[INET6_ADDRSTRLEN], port[8];
 
-	if (e->addr.ss_family == AF_UNIX)
-		return;
-	if (getnameinfo((struct sockaddr *)&e->addr, e->len, host, sizeof(host), port, sizeof(port),
-	                NI_NUMERICHOST | NI_NUMERICSERV) != 0)
-		return;
-	snprintf(e->name, sizeof(e->name), e->addr.ss_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host, port);
+	if (e->addr.ss_family != AF_UNIX && getnameinfo((struct sockaddr *)&e->addr, e->len, host, sizeof(host), port, sizeof(port),
+	                                                NI_NUMERICHOST | NI_NUMERICSERV) == 0)
+		snprintf(e->name, sizeof(e->name), e->addr.ss_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host, port);
 }
 
-/* "host:port", "[host]:port", ":port", "*:port" */
-static void parse_endpoint(const char *option, const char *text, unsigned int min_port, struct endpoint *e)
+/* "host:port", "[host]:port", ":port" */
+static void parse_endpoint(const char *option, const char *text, bool to_bind, struct endpoint *e)
 {
-	struct addrinfo hints = { .ai_socktype = SOCK_STREAM }, *found;
-	const char *colon = strrchr(text, ':');
-	char host[128], what[64], port[8];
-	size_t len = colon ? (size_t)(colon - text) : 0;
+	struct addrinfo hints = { .ai_family = AF_INET, .ai_socktype = SOCK_STREAM, .ai_flags = to_bind ? AI_PASSIVE : 0 }, *found;
+	char host[128] = "", port[8];
 	int error;
 
-	if (!colon || len >= sizeof(host))
-		refuse("--%s: '%s' is not of the form address:port", option, text);
-	snprintf(what, sizeof(what), "--%s: port", option);
-	snprintf(port, sizeof(port), "%u", parse_value(what, colon + 1, false, min_port, 65535));
-	memcpy(host, text, len);
-	host[len] = '\0';
-	if (len > 2 && host[0] == '[' && host[len - 1] == ']') {
+	if (sscanf(text, "[%127[^]]]:%7[^\n]", host, port) == 2)
 		hints.ai_family = AF_INET6;
-		host[len - 1] = '\0';
-		memmove(host, host + 1, len - 1);
-	} else if (!len || strcmp(host, "*") == 0) {
-		hints.ai_family = AF_INET;
-		strcpy(host, min_port ? "127.0.0.1" : "0.0.0.0");
-	} else if (strchr(host, ':')) {
-		refuse("--%s: write an IPv6 address as [address]:port, not '%s'", option, text);
-	}
-	error = getaddrinfo(host, port, &hints, &found);
+	else if (sscanf(text, "%127[^:[]:%7[^\n]", host, port) == 2)
+		hints.ai_family = AF_UNSPEC;
+	else if (sscanf(text, ":%7[^\n]", port) != 1)
+		refuse("%s: '%s' is not of the form address:port", option, text);
+	parse_value(option, port, false, !to_bind, 65535);
+	error = getaddrinfo(*host ? host : NULL, port, &hints, &found);
 	if (error)
-		refuse("--%s: '%s': %s", option, host, gai_strerror(error));
+		refuse("%s: '%s': %s", option, text, gai_strerror(error));
 	memcpy(&e->addr, found->ai_addr, found->ai_addrlen);
 	e->len = found->ai_addrlen;
 	freeaddrinfo(found);
@@ -214,17 +214,16 @@ static void parse_admin(const char *text, struct endpoint *e)
 {
 	struct sockaddr_un *un = (struct sockaddr_un *)&e->addr;
 
-	cfg.admin = true;
 	if (!strchr(text, '/')) {
-		parse_endpoint("admin", text, 0, e);
+		parse_endpoint("--admin", text, true, e);
 		return;
 	}
 	if (strlen(text) >= sizeof(un->sun_path))
 		refuse("--admin: the path is longer than %zu characters", sizeof(un->sun_path) - 1);
 	un->sun_family = AF_UNIX;
 	strcpy(un->sun_path, text);
+	strcpy(e->name, text);
 	e->len = sizeof(*un);
-	snprintf(e->name, sizeof(e->name), "%s", text);
 }
 
 /* ---- log ----------------------------------------------------------------------------------------------------- */
@@ -252,15 +251,13 @@ static void say(int level, const char *fmt, ...)
 		return;                 /* nowhere left to complain */
 }
 
-static void keel_says(int level, const char *message, void *arg)
+static void keel_says(int level, const char *message, UNUSED void *arg)
 {
-	(void)arg;
 	say(level, "keel: %s", message);
 }
 
-static void keel_panics(const char *file, int line, const char *message, void *arg)
+static void keel_panics(const char *file, int line, const char *message, UNUSED void *arg)
 {
-	(void)arg;
 	say(LOG_EMERG, "keel: %s (%s:%d)", message, file, line);
 }
 
@@ -289,15 +286,8 @@ struct worker {
 static struct worker workers[KEEL_MAX_THREADS];
 static uint64_t start_ns;
 
-static void add(atomic_ullong *counter, unsigned long long n)
-{
-	atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
-}
-
-static void count(enum counter which)
-{
-	add(&workers[keel_tid()].counters[which], 1);
-}
+static void add(atomic_ullong *counter, unsigned long long n) { atomic_fetch_add_explicit(counter, n, memory_order_relaxed); }
+static void count(enum counter which) { add(&workers[keel_tid()].counters[which], 1); }
 
 static unsigned long long total(enum counter which)
 {
@@ -333,15 +323,8 @@ static struct task *service_end(struct task *t)
 	return NULL;
 }
 
-static int in_ms(unsigned int ms)
-{
-	return tick_add((int)keel_now_ms(), MS_TO_TICKS((int)ms));
-}
-
-static bool is_past(int date)
-{
-	return tick_is_expired(date, (int)keel_now_ms());
-}
+static int in_ms(unsigned int ms) { return tick_add((int)keel_now_ms(), MS_TO_TICKS((int)ms)); }
+static bool is_past(int date) { return tick_is_expired(date, (int)keel_now_ms()); }
 
 /* ---- backends and their checks ------------------------------------------------------------------------------- */
 
@@ -446,7 +429,7 @@ static void check_drop_socket(struct backend *b)
 	pthread_mutex_unlock(&b->lock);
 }
 
-/* Begins a check: 0, or the error that ends it at once. */
+/* Begins a check: EINPROGRESS, or the error that ends it at once. */
 static int check_begin(struct backend *b)
 {
 	int fd = connect_to(&b->at);
@@ -459,7 +442,7 @@ static int check_begin(struct backend *b)
 	fd_insert(fd, b, check_io, 1UL << keel_tid());
 	fd_want_send(fd);
 	pthread_mutex_unlock(&b->lock);
-	return 0;
+	return EINPROGRESS;
 }
 
 /* Notes the result of a check; <fall> bad ones in a row take the backend out, <rise> good ones bring it back. */
@@ -483,15 +466,9 @@ static void check_result(struct backend *b, int error)
 	}
 }
 
-/* While the state is in doubt, ask more often. */
-static int check_next_date(const struct backend *b)
-{
-	return in_ms(b->streak && cfg.inter_ms > RETRY_MS ? RETRY_MS : cfg.inter_ms);
-}
-
 /* The check of one backend. Between two checks <expire> is the date of the next one, during a check it is the deadline; either may be
  * hastened from outside, so the handler goes by what it finds and not by why it was woken. */
-static struct task *check_process(struct task *t, void *context, unsigned int state)
+static struct task *check_process(struct task *t, void *context, UNUSED unsigned int state)
 {
 	struct backend *b = context;
 	int error;
@@ -500,31 +477,17 @@ static struct task *check_process(struct task *t, void *context, unsigned int st
 		check_drop_socket(b);
 		return service_end(t);
 	}
-	if (b->check_fd < 0) {
-		if (!is_past(t->expire)) {
-			/* hastened while it was running: keel then wakes instead of moving the date */
-			if (state & TASK_WOKEN_OTHER)
-				t->expire = tick_first(t->expire, in_ms(HASTEN_MS));
-			return t;
-		}
-		error = check_begin(b);
-		if (!error) {
-			t->expire = b->deadline;
-			return t;
-		}
-	} else {
-		error = connect_status(b->check_fd);
-		if (error == EINPROGRESS) {
-			if (!is_past(b->deadline)) {
-				t->expire = b->deadline;
-				return t;
-			}
-			error = ETIMEDOUT;
-		}
-		check_drop_socket(b);
+	if (b->check_fd < 0 && !is_past(t->expire))
+		return t;
+	error = b->check_fd < 0 ? check_begin(b) : connect_status(b->check_fd);
+	if (error == EINPROGRESS && !is_past(b->deadline)) {
+		t->expire = b->deadline;
+		return t;
 	}
-	check_result(b, error);
-	t->expire = check_next_date(b);
+	check_drop_socket(b);
+	check_result(b, error == EINPROGRESS ? ETIMEDOUT : error);
+	/* while the state is in doubt, ask more often */
+	t->expire = in_ms(b->streak && cfg.inter_ms > RETRY_MS ? RETRY_MS : cfg.inter_ms);
 	return t;
 }
 
@@ -832,25 +795,17 @@ static void conn_io(int fd)
 }
 
 /* The deadline of <c> has come. */
-static struct task *conn_timeout(struct task *t, void *context, unsigned int state)
+static struct task *conn_timeout(struct task *t, void *context, UNUSED unsigned int state)
 {
 	struct conn *c = context;
-	bool alive = false;
 
-	(void)state;
-	switch (c->state) {
-	case CONN_CONNECTING:
-		alive = conn_retry(c);
-		break;
-	case CONN_WAITING:
-		alive = conn_connect_or_close(c);
-		break;
-	case CONN_OPEN:
-		count(ERR_IDLE);
-		conn_close(c, "idle for too long");
-		break;
-	}
-	return alive ? t : NULL;
+	if (c->state == CONN_CONNECTING)
+		return conn_retry(c) ? t : NULL;
+	if (c->state == CONN_WAITING)
+		return conn_connect_or_close(c) ? t : NULL;
+	count(ERR_IDLE);
+	conn_close(c, "idle for too long");
+	return NULL;
 }
 
 /* Takes over a socket that was just accepted: on this thread, for good. */
@@ -899,7 +854,7 @@ struct listener {
 	enum { LI_READY, LI_PAUSED, LI_CLOSED } state;
 };
 
-static struct listener listeners[MAX_LISTENERS + 1];    /* one more for the admin socket */
+static struct listener listeners[MAX_LISTENERS];        /* that of the admin socket is the last */
 static unsigned int nb_listeners;
 
 /* Some listener is paused because the slots ran out: whoever gives one back resumes it. */
@@ -926,11 +881,10 @@ static void slot_release(void)
 			task_wakeup(listeners[i].resume, TASK_WOKEN_RES);
 }
 
-static struct task *listener_resume(struct task *t, void *context, unsigned int state)
+static struct task *listener_resume(struct task *t, void *context, UNUSED unsigned int state)
 {
 	struct listener *l = context;
 
-	(void)state;
 	t->expire = TICK_ETERNITY;
 	pthread_mutex_lock(&l->lock);
 	if (l->state == LI_PAUSED) {
@@ -1232,10 +1186,8 @@ static void admin_io(int fd)
 	a->timer->expire = in_ms(ADMIN_IDLE_MS);
 }
 
-static struct task *admin_timeout(struct task *t, void *context, unsigned int state)
+static struct task *admin_timeout(UNUSED struct task *t, void *context, UNUSED unsigned int state)
 {
-	(void)t;
-	(void)state;
 	admin_close(context);
 	return NULL;
 }
@@ -1298,12 +1250,11 @@ static void signal_io(int fd)
 }
 
 /* One per thread, since a connection is closed by its own thread. */
-static struct task *worker_close_all(struct task *t, void *context, unsigned int state)
+static struct task *worker_close_all(struct task *t, void *context, UNUSED unsigned int state)
 {
 	struct worker *me = context;
 	unsigned int shown = 0;
 
-	(void)state;
 	while (atomic_load(&closing_all) && me->conns) {
 		if (++shown <= LEFTOVERS_SHOWN)
 			conn_log(me->conns, LOG_WARNING, "closed by the stop");
@@ -1364,10 +1315,8 @@ static void stop_services(void)
 
 /* Woken by a signal, then by its timer until the end. It looks at the counts instead of being told: so nobody else holds a reference
  * to it, and it may go at any time. */
-static struct task *supervise(struct task *t, void *context, unsigned int state)
+static struct task *supervise(struct task *t, UNUSED void *context, UNUSED unsigned int state)
 {
-	(void)context;
-	(void)state;
 	t->expire = TICK_ETERNITY;
 	if (phase == RUNNING) {
 		if (!stop_signals)
@@ -1385,11 +1334,10 @@ static struct task *supervise(struct task *t, void *context, unsigned int state)
 	} else if (phase == DRAINING && is_past(kill_date)) {
 		atomic_store(&closing_all, true);
 		wake_closers();
-	} else if (phase == QUITTING && !atomic_load(&services)) {
+	} else if (phase == QUITTING && atomic_load(&services) == 1) {
 		fd_delete(signal_pipe[0]);
-		task_destroy(t);
 		keel_stop();
-		return NULL;
+		return service_end(t);          /* the last one */
 	}
 	t->expire = in_ms(STOP_STEP_MS);
 	return t;
@@ -1398,98 +1346,74 @@ static struct task *supervise(struct task *t, void *context, unsigned int state)
 /* ---- start --------------------------------------------------------------------------------------------------- */
 
 /* Called by keel on each thread before its loop: thread 0 sets everything going, the others find it. */
-static int thread_start(unsigned int tid, void *arg)
+static int thread_start(unsigned int tid, UNUSED void *arg)
 {
-	(void)arg;
 	if (tid != 0)
 		return 0;
 	keel_update_clock();
-	for (unsigned int i = 0; i < nb_listeners; i++) {
-		struct listener *l = &listeners[i];
-
+	supervisor = service_new(1UL, supervise, NULL);
+	for (unsigned int i = 0; i < keel_nbthread(); i++)
+		workers[i].closer = service_new(1UL << i, worker_close_all, &workers[i]);
+	for (struct listener *l = listeners; l < listeners + nb_listeners; l++) {
 		l->threads = l->is_admin ? 1UL : keel_all_threads_mask();
 		l->resume = service_new(l->threads, listener_resume, l);
-		if (!l->resume)
-			return -ENOMEM;
 	}
-	for (unsigned int i = 0; i < keel_nbthread(); i++) {
-		workers[i].closer = service_new(1UL << i, worker_close_all, &workers[i]);
-		if (!workers[i].closer)
-			return -ENOMEM;
-	}
-	for (unsigned int i = 0; i < nb_backends; i++) {
-		struct backend *b = &backends[i];
-
+	for (struct backend *b = backends; b < backends + nb_backends; b++)
 		b->check = service_new(keel_all_threads_mask(), check_process, b);
-		if (!b->check)
-			return -ENOMEM;
-		b->check->expire = in_ms(cfg.inter_ms * i / nb_backends);       /* spread over the interval */
-		task_queue(b->check);
-	}
-	supervisor = task_new_here();
-	if (!supervisor)
+	if (atomic_load(&services) != 1 + keel_nbthread() + nb_listeners + nb_backends)
 		return -ENOMEM;
-	supervisor->process = supervise;
+	for (unsigned int i = 0; i < nb_backends; i++)
+		task_schedule(backends[i].check, in_ms(1 + cfg.inter_ms * i / nb_backends));    /* spread over the interval */
 	fd_insert(signal_pipe[0], NULL, signal_io, 1UL);
 	fd_want_recv(signal_pipe[0]);
-	for (unsigned int i = 0; i < nb_listeners; i++) {
-		fd_insert(listeners[i].fd, &listeners[i], listener_accept, listeners[i].threads);
-		fd_want_recv(listeners[i].fd);
+	for (struct listener *l = listeners; l < listeners + nb_listeners; l++) {
+		fd_insert(l->fd, l, listener_accept, l->threads);
+		fd_want_recv(l->fd);
 	}
 	say(LOG_NOTICE, "ready: %u threads, at most %u connections", keel_nbthread(), cfg.maxconn);
 	return 0;
 }
 
+/* Fills in <cfg>, the listeners and the backends. */
 static void parse_options(int argc, char **argv)
 {
-	enum { LISTEN = 256, BACKEND, THREADS, MAXCONN, TIMEOUT, CHECK, GRACE, ADMIN, VERBOSE, HELP, VERSION };
-	static const struct option options[] = {
-		{ "listen", required_argument, NULL, LISTEN }, { "backend", required_argument, NULL, BACKEND },
-		{ "threads", required_argument, NULL, THREADS }, { "maxconn", required_argument, NULL, MAXCONN },
-		{ "timeout", required_argument, NULL, TIMEOUT }, { "check", required_argument, NULL, CHECK },
-		{ "grace", required_argument, NULL, GRACE }, { "admin", required_argument, NULL, ADMIN },
-		{ "verbose", no_argument, NULL, VERBOSE }, { "help", no_argument, NULL, HELP },
-		{ "version", no_argument, NULL, VERSION }, { NULL, 0, NULL, 0 },
-	};
-	static struct endpoint admin;
-	int option;
+	struct endpoint admin = { .len = 0 };
 
-	opterr = 0;             /* we say it ourselves, in one line */
-	while ((option = getopt_long(argc, argv, ":", options, NULL)) != -1) {
-		switch (option) {
-		case LISTEN:
-			if (nb_listeners == MAX_LISTENERS)
-				refuse("--listen: at most %d listeners", MAX_LISTENERS);
-			parse_endpoint("listen", optarg, 0, &listeners[nb_listeners++].at);
-			break;
-		case BACKEND:
-			if (nb_backends == MAX_BACKENDS)
-				refuse("--backend: at most %d backends", MAX_BACKENDS);
-			parse_endpoint("backend", optarg, 1, &backends[nb_backends++].at);
-			break;
-		case THREADS: cfg.threads = parse_value("--threads", optarg, false, 1, KEEL_MAX_THREADS); break;
-		case MAXCONN: cfg.maxconn = parse_value("--maxconn", optarg, false, 1, 400000); break;
-		case TIMEOUT: parse_settings("timeout", optarg, timeouts); break;
-		case CHECK:   parse_settings("check", optarg, checks); break;
-		case GRACE:   cfg.grace_ms = parse_value("--grace", optarg, true, 0, LONGEST_MS); break;
-		case ADMIN:   parse_admin(optarg, &admin); break;
-		case VERBOSE: cfg.verbose = 1; break;
-		case HELP:    fputs(usage, stdout); exit(0);
-		case VERSION: printf("proxy on keel %s\n", keel_version()); exit(0);
-		case ':':     refuse("%s needs a value", argv[optind - 1]);
-		default:      refuse("'%s' is not an option", argv[optind - 1]);
+	for (int i = 1; i < argc; i++) {
+		const char *option = argv[i];
+		bool is_listen = !strcmp(option, "--listen"), is_backend = !strcmp(option, "--backend"), is_admin = !strcmp(option, "--admin");
+
+		if (!strcmp(option, "--help")) {
+			fputs(usage, stdout);
+			exit(0);
 		}
+		if (!strcmp(option, "--version")) {
+			printf("proxy on keel %s\n", keel_version());
+			exit(0);
+		}
+		if (!strcmp(option, "--verbose")) {
+			cfg.verbose = true;
+			continue;
+		}
+		if (!is_listen && !is_backend && !is_admin && !find_setting(option, NULL))
+			refuse("'%s' is not an option", option);
+		if (++i == argc)
+			refuse("%s needs a value", option);
+		if (nb_listeners == MAX_LISTENERS || nb_backends == MAX_BACKENDS)
+			refuse("at most %d listeners and %d backends are possible", MAX_LISTENERS - 1, MAX_BACKENDS - 1);
+		if (is_listen)
+			parse_endpoint(option, argv[i], true, &listeners[nb_listeners++].at);
+		else if (is_backend)
+			parse_endpoint(option, argv[i], false, &backends[nb_backends++].at);
+		else if (is_admin)
+			parse_admin(argv[i], &admin);
+		else
+			parse_setting(option, argv[i]);
 	}
-	if (optind < argc)
-		refuse("'%s' is not expected here", argv[optind]);
-	if (!nb_listeners)
-		refuse("at least one --listen ADDR:PORT is needed");
-	if (!nb_backends)
-		refuse("at least one --backend ADDR:PORT is needed");
-	if (cfg.admin) {
-		listeners[nb_listeners].at = admin;
-		listeners[nb_listeners++].is_admin = true;
-	}
+	if (!nb_listeners || !nb_backends)
+		refuse("at least one --listen ADDR:PORT and one --backend ADDR:PORT are needed");
+	if (admin.len)
+		listeners[nb_listeners++] = (struct listener){ .at = admin, .is_admin = true };
 }
 
 /* Makes --maxconn and the limit of descriptors fit each other; returns how many descriptors there may be. A connection takes two, and
@@ -1517,24 +1441,14 @@ static unsigned int plan_descriptors(void)
 
 static void install_signals(void)
 {
-	static const int stops[] = { SIGTERM, SIGUSR1, SIGINT };
-	struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
+	struct sigaction stop = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
 
 	if (pipe2(signal_pipe, O_NONBLOCK | O_CLOEXEC) < 0)
 		fail("cannot create a pipe: %s", strerror(errno));
-	sigemptyset(&action.sa_mask);
-	for (size_t i = 0; i < sizeof(stops) / sizeof(*stops); i++)
-		sigaction(stops[i], &action, NULL);
-	action.sa_handler = SIG_IGN;
-	sigaction(SIGPIPE, &action, NULL);
-}
-
-static void create_pools(void)
-{
-	conn_pool = create_pool("conn", sizeof(struct conn), 0);
-	buffer_pool = create_pool("buffer", BUFFER_SIZE, 0);
-	if (!conn_pool || !buffer_pool)
-		fail("cannot create the pools: %s", strerror(errno));
+	sigaction(SIGTERM, &stop, NULL);
+	sigaction(SIGUSR1, &stop, NULL);
+	sigaction(SIGINT, &stop, NULL);
+	signal(SIGPIPE, SIG_IGN);
 }
 
 int main(int argc, char **argv)
@@ -1562,7 +1476,10 @@ int main(int argc, char **argv)
 	if (error)
 		fail("cannot initialise keel: %s", strerror(-error));
 	start_ns = keel_now_ns();
-	create_pools();
+	conn_pool = create_pool("conn", sizeof(struct conn), 0);
+	buffer_pool = create_pool("buffer", BUFFER_SIZE, 0);
+	if (!conn_pool || !buffer_pool)
+		fail("cannot create the pools: %s", strerror(errno));
 	error = keel_run(thread_start, NULL);
 	if (error)
 		fail("cannot start: %s", strerror(-error));
