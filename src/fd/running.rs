@@ -7,7 +7,7 @@
 //! ```text
 //!  FREE --arm--> OWNED --enter--> IN USE --leave--> OWNED
 //!  OWNED --takeover--> OWNED by another
-//!  OWNED | IN USE --orphan--> ORPHAN --claim--> CLOSING --reset--> FREE, generation + 1
+//!  OWNED | IN USE --orphan--> ORPHAN --claim, generation + 1--> CLOSING --reset--> FREE
 //! ```
 //!
 //! Why it is right:
@@ -16,11 +16,13 @@
 //!    These two are ordered by `running`'s modification order: either the
 //!    entrant sees 0 and backs out, or `orphan` sees its bit (INV-61, 62).
 //! 2. MUST_CLOSE and the generation share a word. `claim` reads it, finds
-//!    `running` empty, and clears the token by compare-exchange on that very
-//!    word: so the same life was orphaned all along, nobody was inside at one
-//!    moment of it and nobody could enter later, and only one exchange
-//!    succeeds (INV-60). It does not matter who claims or how late: seeing
-//!    "I am the last" is a reason to try, never the right to close (FD-3).
+//!    `running` empty, and by compare-exchange on that very word clears the
+//!    token and begins the next generation: so the same life was orphaned all
+//!    along, nobody was inside at one moment of it and nobody could enter
+//!    later, only one exchange succeeds, and nobody can grant the token of a
+//!    life again once it was taken (INV-60). It does not matter who claims or
+//!    how late: seeing "I am the last" is a reason to try, never the right to
+//!    close (FD-3).
 //! 3. Everybody who turns `running` to 0 tries to claim after having done
 //!    so, and everybody who gives up does so because of a bit in `running`
 //!    whose holder will try. So somebody closes.
@@ -42,7 +44,12 @@ use core::ffi::c_void;
 /// life; only [`Slot::claim`] makes it, only [`Slot::reset`] consumes it.
 #[derive(Debug)]
 #[must_use = "nobody else will close this descriptor"]
-pub struct Closing(Generation);
+pub struct Closing {
+    /// The life that ends.
+    pub(super) life: Generation,
+    /// Its last state.
+    pub(super) state: u32,
+}
 
 /// What [`Slot::enter`] answers.
 #[derive(Debug)]
@@ -104,15 +111,13 @@ impl Slot {
     /// Begins a life. False where the slot is in use.
     #[must_use]
     pub fn arm(&self, owner: *mut c_void, iocb: Option<Iocb>, thread_mask: u64) -> bool {
-        // PAIRS: reset's Release of the word came before close() let the
-        // kernel give the number out again.
-        let word = self.word.load(Ordering::Acquire);
+        // PAIRS: reset's Release.
         if self
             .owner
             .compare_exchange(
                 core::ptr::null_mut(),
                 owner,
-                Ordering::Relaxed,
+                Ordering::Acquire,
                 Ordering::Relaxed,
             )
             .is_err()
@@ -122,7 +127,7 @@ impl Slot {
         self.set_iocb(iocb);
         // `running` is left alone: a thread with an old report may be about
         // to find out that it is late. So is update_mask (INV-66).
-        let ready = word_of(generation_of(word), FD_EV_READY_RW);
+        let ready = word_of(self.generation(), FD_EV_READY_RW);
         self.word.store(ready, Ordering::Relaxed);
         // PAIRS: enter's Acquire load of thread_mask: whoever is allowed in
         // sees the fields above.
@@ -213,7 +218,7 @@ impl Slot {
 
     /// For a thread that has no running bit: rule 4 above.
     fn orphan_from_outside(&self) -> Orphan {
-        // PAIRS: reset's Release.
+        // PAIRS: the Release of whoever changed the state.
         let mut word = self.word.load(Ordering::Acquire);
         if word & MUST_CLOSE != 0 {
             return Orphan::Twice;
@@ -222,7 +227,7 @@ impl Slot {
         // PAIRS: enter's Acquire.
         self.thread_mask.store(0, Ordering::Release);
         // Somebody who saw thread_mask at 0 may grant the token first
-        // (clear_running) and even close: hence the look at the life.
+        // (clear_running), and it may be taken: then the life is over.
         while generation_of(word) == life && word & MUST_CLOSE == 0 {
             // PAIRS: claim's Acquire: thread_mask is 0 for who sees the token.
             match self.word.compare_exchange_weak(
@@ -257,28 +262,29 @@ impl Slot {
             if self.running.fetch_or(0, Ordering::AcqRel) != 0 {
                 return None;
             }
+            let life = generation_of(word);
             // PAIRS: the Acquire loads of the word.
             match self.word.compare_exchange_weak(
                 word,
-                word & !MUST_CLOSE,
+                word_of(life.wrapping_add(1), 0),
                 Ordering::AcqRel,
                 // PAIRS: as the load above.
                 Ordering::Acquire,
             ) {
-                Ok(_) => return Some(Closing(generation_of(word))),
+                Ok(_) => {
+                    let state = state_of(word);
+                    return Some(Closing { life, state });
+                }
                 Err(now) => word = now,
             }
         }
     }
 
-    /// Ends the life: every field is as in a free slot and the generation is
-    /// the next one. `close()` comes after it.
-    pub fn reset(&self, closing: Closing) {
+    /// Frees the slot. `close()` comes after it.
+    pub fn reset(&self, _closing: Closing) {
         self.set_iocb(None);
-        self.owner.store(core::ptr::null_mut(), Ordering::Relaxed);
-        let next = word_of(closing.0.wrapping_add(1), 0);
         // PAIRS: arm's Acquire.
-        self.word.store(next, Ordering::Release);
+        self.owner.store(core::ptr::null_mut(), Ordering::Release);
     }
 
     /// Makes an idle descriptor `tid`'s own, nothing active. The caller's own
@@ -316,9 +322,10 @@ impl Slot {
             return Takeover::Lost;
         }
         // Now the life is pinned; is it still the one that was meant?
-        // PAIRS: reset's Release.
+        // PAIRS: claim's Release.
         word = self.word.load(Ordering::Acquire);
         let won = self.owner() == expected_owner
+            && self.thread_mask() != 0
             && generation_of(word) == life
             && word & (MUST_CLOSE | TAKING) == TAKING;
         if won {

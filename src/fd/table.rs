@@ -213,12 +213,12 @@ impl FdTable {
     /// Everything is reset before close(), which makes the number reusable at
     /// once (INV-65).
     pub(super) fn close(&self, slot: &Slot, fd: i32, closing: Closing) {
-        let state = slot.state();
+        let (life, state) = (closing.life, closing.state);
         if state & FD_LINGER_RISK != 0 {
             file::set_linger_reset(fd);
         }
         if state & FD_CLONED != 0 {
-            self.leave_every_set(slot, fd);
+            self.leave_every_set(fd, life);
         }
         slot.reset(closing);
         if state & FD_DISOWN == 0 {
@@ -233,12 +233,12 @@ impl FdTable {
     /// WINDOW: a thread may be adding it just now, or leave and close its
     /// set. The first shows as stale reports, which rebuild that set; the
     /// second makes the call fail.
-    fn leave_every_set(&self, slot: &Slot, fd: i32) {
+    fn leave_every_set(&self, fd: i32, life: Generation) {
         for tid in 0..self.nbthread {
             let t = self.thread(tid);
-            let polled = self.polled(t, fd).map_or(0, |p| {
-                Polled(p.load(Ordering::Relaxed)).bits_for(slot.generation())
-            });
+            let polled = self
+                .polled(t, fd)
+                .map_or(0, |p| Polled(p.load(Ordering::Relaxed)).bits_for(life));
             if polled & (Polled::READ | Polled::WRITE) != 0 && polled & Polled::FILE == 0 {
                 epoll::ctl(t.epfd(), epoll::EPOLL_CTL_DEL, fd, 0, 0);
             }

@@ -5,7 +5,10 @@
 //! number out, then clears the bit, then looks at the slot. So a number is in
 //! a thread's queues at most once (INV-66), whatever happens to it meanwhile.
 
-use crate::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+#[cfg(not(loom))]
+use crate::sync::atomic::{AtomicPtr, AtomicUsize};
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+#[cfg(not(loom))]
 use core::ptr;
 
 /// Numbers that other threads queue: one bit per descriptor, one summary bit
@@ -104,6 +107,7 @@ impl ForeignSet {
 /// Numbers that a thread queues for itself, first in first out. A ring as
 /// long as there are numbers: it cannot overflow, since each is in it once.
 /// One thread uses it; the atomics only keep others' mistakes defined.
+#[cfg(not(loom))]
 #[derive(Debug)]
 pub(super) struct LocalQueue {
     ring: AtomicPtr<AtomicU32>,
@@ -112,6 +116,7 @@ pub(super) struct LocalQueue {
     len: AtomicUsize,
 }
 
+#[cfg(not(loom))]
 impl LocalQueue {
     /// A queue without its ring.
     pub(super) fn new(capacity: usize) -> Self {

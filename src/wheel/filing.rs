@@ -48,6 +48,13 @@ pub(super) const fn refile_row(level: usize) -> usize {
     TOP + level
 }
 
+/// The slot of a row below [`FAR_ROW`] whose boundary is at `edge`.
+#[inline]
+pub(super) const fn slot_at(row: usize, edge: u64) -> u16 {
+    let index = (edge >> shift(level_of(row))) % SLOTS;
+    (row as u64 * SLOTS + index) as u16
+}
+
 /// A slot, and the date at which it has to be looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Filing {
@@ -102,8 +109,10 @@ pub(super) fn file(base: u64, time: u64, window: u32) -> Filing {
     } else {
         (refile_row(level), time >> shift << shift)
     };
-    let slot = (row as u64 * SLOTS + ((edge >> shift) % SLOTS)) as u16;
-    Filing { slot, edge }
+    Filing {
+        slot: slot_at(row, edge),
+        edge,
+    }
 }
 
 /// The date at which a node filed at `base` becomes due, through all

@@ -282,6 +282,22 @@ fn a_stale_slot_number_harms_nobody() {
     }
 }
 
+/// K-2: removed when its date, seen from now, would belong elsewhere.
+#[test]
+fn a_slot_is_not_recomputed_as_time_passes() {
+    for delay in [200, 1_100, 9_001, 70_007, 1 << 20 | 1, 1 << 36] {
+        for part in 1..10 {
+            let mut b = Bench::new(0);
+            let i = b.add(delay);
+            let other = b.add(delay + 1);
+            assert_eq!(b.due(delay / 10 * part), []);
+            b.remove(i);
+            assert_eq!(b.wheel.next(), Some(delay + 1));
+            b.remove(other);
+        }
+    }
+}
+
 /// P-1: what was cut off a slot is still found by those who unlink.
 #[test]
 fn remove_while_waiting_to_be_refiled() {

@@ -2,7 +2,7 @@
 
 use super::filing::{
     FAR, FAR_LEAD, FAR_ROW, FIRST_REFILED, Filing, RINGS, ROWS, TOP, far_fire_date, file,
-    final_row, fire_date, level_of, refile_row, shift,
+    final_row, fire_date, level_of, refile_row, shift, slot_at,
 };
 use super::list::{List, unlink};
 use super::node::Node;
@@ -310,16 +310,15 @@ impl Wheel {
         // Coarse levels first: theirs were added from farther away, earlier.
         let coarsest = (self.base.trailing_zeros() as usize / 3).min(TOP);
         for level in (0..=coarsest).rev() {
-            let index = (self.base >> shift(level)) as u16 % 128;
             // SAFETY: by this function's contract.
             unsafe {
-                let slot = (final_row(level) as u16) << 7 | index;
+                let slot = slot_at(final_row(level), self.base);
                 if self.is_busy(slot) {
                     self.due.append(&mut self.rings[slot as usize]);
                     self.vacate(slot);
                 }
                 if level > 0 {
-                    self.take_to_refile((refile_row(level) as u16) << 7 | index);
+                    self.take_to_refile(slot_at(refile_row(level), self.base));
                 }
             }
         }
@@ -345,62 +344,49 @@ impl Wheel {
         self.busy[slot as usize / 64] >> (slot % 64) & 1 != 0
     }
 
-    /// The occupied slots of a row below the far one, in order: lowest bit =
-    /// the slot one step after the base's. Steps counted from there.
+    /// The first boundary of an occupied slot of an occupied row.
     #[inline]
-    fn map(&self, row: usize) -> (u128, u64) {
-        let first = (self.base >> shift(level_of(row))).wrapping_add(1);
+    fn row_edge(&self, row: usize) -> u64 {
+        if row == FAR_ROW {
+            return self.far_edge;
+        }
+        let shift = shift(level_of(row));
+        let first = (self.base >> shift).wrapping_add(1);
         let map = self.busy[2 * row] as u128 | (self.busy[2 * row + 1] as u128) << 64;
-        (map.rotate_right((first % 128) as u32), first)
+        let map = map.rotate_right((first % 128) as u32);
+        (first + map.trailing_zeros() as u64) << shift
     }
 
     /// The first boundary of an occupied slot.
     fn next_edge(&self) -> Option<u64> {
-        let mut best = None;
-        for row in Bits(self.rows) {
-            let edge = if row == FAR_ROW {
-                self.far_edge
-            } else {
-                let (map, first) = self.map(row);
-                (first + map.trailing_zeros() as u64) << shift(level_of(row))
-            };
-            if best.is_none_or(|b| edge < b) {
-                best = Some(edge);
-            }
-        }
-        best
+        Bits(self.rows).map(|row| self.row_edge(row)).min()
     }
 
     /// The first date at which a node in a slot becomes due.
+    ///
+    /// The first slot of a row tells: a node is only filed again where it
+    /// fires before the end of its slot.
     ///
     /// # Safety
     /// As [`add`](Self::add).
     pub(super) unsafe fn find_soonest(&self) -> u64 {
         let mut best = u64::MAX;
         for row in Bits(self.rows) {
-            if row == FAR_ROW {
-                if self.far_edge.saturating_add(FAR_LEAD) < best {
-                    // SAFETY: by this function's contract.
-                    best = best.min(unsafe { self.ring_soonest(FAR, far_fire_date) });
+            let edge = self.row_edge(row);
+            // SAFETY: by this function's contract.
+            unsafe {
+                if row == FAR_ROW {
+                    if edge.saturating_add(FAR_LEAD) < best {
+                        best = best.min(self.ring_soonest(FAR, far_fire_date));
+                    }
+                } else if edge < best {
+                    let slot = slot_at(row, edge);
+                    best = if slot < FIRST_REFILED {
+                        edge
+                    } else {
+                        best.min(self.ring_soonest(slot, |t, w| fire_date(edge, t, w)))
+                    };
                 }
-                continue;
-            }
-            let (mut map, first) = self.map(row);
-            while map != 0 {
-                let step = first + map.trailing_zeros() as u64;
-                let edge = step << shift(level_of(row));
-                if edge >= best {
-                    break;
-                }
-                let slot = (row as u16) << 7 | (step % 128) as u16;
-                if slot < FIRST_REFILED {
-                    best = edge;
-                    break;
-                }
-                // SAFETY: by this function's contract.
-                let soonest = unsafe { self.ring_soonest(slot, |t, w| fire_date(edge, t, w)) };
-                best = best.min(soonest);
-                map &= map - 1;
             }
         }
         best
