@@ -110,16 +110,20 @@ with_origin() {
 }
 
 @test "a soft stop under load loses no accepted request" {
-	with_origin --grace 20s
-	"$requests" "$host" "$port" /small 50 20 0 10 >"$dir/requests" 3>&- &
-	helper_pid=$!
-	sleep 1
-	stop_proxy TERM
-	wait "$helper_pid"
-	helper_pid=''
-	cat "$dir/requests"
-	grep ' refused=50 lost=0' "$dir/requests"
-	lacks 'closed by the stop' "$dir/proxy.log"
+	start_nginx a "$origin_port"
+	# few requests per connection make many connections, some of which begin in the very moment of the stop
+	for per_connection in 20 1 1; do
+		start_proxy --backend "127.0.0.1:$origin_port" --grace 20s
+		"$requests" "$host" "$port" /small 50 "$per_connection" 0 10 >"$dir/requests" 3>&- &
+		helper_pid=$!
+		sleep 0.5
+		stop_proxy TERM
+		wait "$helper_pid"
+		helper_pid=''
+		cat "$dir/requests"
+		grep ' refused=50 lost=0' "$dir/requests"
+		lacks 'closed by the stop' "$dir/proxy.log"
+	done
 }
 
 @test "what remains after the grace time is closed and logged; SIGUSR1 stops too" {
