@@ -1,0 +1,1492 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0
+ *
+ * proxy: a TCP proxy, and the first program to read in order to learn keel.
+ *
+ *     cc examples/proxy.c $(pkg-config --cflags --libs keel) -pthread -o proxy
+ *     ./proxy --listen :8080 --backend 10.0.0.1:80 --backend 10.0.0.2:80 --admin /tmp/proxy.sock
+ *
+ * What lives where:
+ *
+ *   listener    shared by all threads: every thread accepts from it. Its mutex guards its state, and is taken by the
+ *               accept callback as well as by who unbinds it: fd_delete() never waits, so that cannot deadlock.
+ *   connection  belongs to the thread that accepted it, from the first byte to the last: no lock, no atomic. Two
+ *               descriptors, two flows of bytes, one task for its timeouts. It holds a buffer only while bytes wait.
+ *   check       one task per backend, allowed on every thread, so its timer may be moved by every thread: a connection
+ *               that meets a dead backend hastens the check with task_schedule().
+ *   supervisor  a task of thread 0 that leads the soft stop.
+ *   admin       a line protocol, served by thread 0 alone.
+ *
+ * Order of this file: options, log, counters, backends and their checks, connections, listeners, admin, stop, main.
+ */
+#define _GNU_SOURCE             /* accept4, memfd_create, pipe2 */
+#include <keel/keel.h>
+
+#include <arpa/inet.h>
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <netdb.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <syslog.h>
+#include <time.h>
+#include <unistd.h>
+
+#define UNUSED          __attribute__((unused))
+#define MAX_LISTENERS   16      /* with the admin socket */
+#define MAX_BACKENDS    65
+#define MAX_TRIES       4       /* one connect and three retries, on another backend where there is one */
+#define BUFFER_SIZE     16384
+#define ROUNDS          4       /* buffers moved per event before the other connections get their turn */
+#define ACCEPT_BATCH    16      /* connections taken per event, so that the other threads get their share */
+#define RETRY_MS        100     /* when descriptors or ports ran out, or the only backend refused */
+#define HASTEN_MS       20      /* an error in the traffic brings the next check this near */
+#define LAST_SYN_MS     100     /* handshakes that had begun when the stop came may end within this time */
+#define STOP_STEP_MS    10      /* how often the supervisor looks whether the connections are gone */
+#define ADMIN_LINE      256
+#define ADMIN_SESSIONS  16
+#define ADMIN_IDLE_MS   60000
+#define LEFTOVERS_SHOWN 10      /* connections that a thread names when the grace time is over */
+
+/* ---- options ------------------------------------------------------------------------------------------------- */
+
+struct endpoint {
+	struct sockaddr_storage addr;
+	socklen_t len;
+	char name[128];
+};
+
+static struct {
+	unsigned int threads;   /* 0: as many as there are CPUs */
+	unsigned int maxconn;   /* 0: as many as the descriptors allow */
+	unsigned int connect_ms, idle_ms, check_ms;
+	unsigned int inter_ms, rise, fall;
+	unsigned int grace_ms;
+	bool verbose;
+} cfg = {
+	.connect_ms = 5000, .idle_ms = 60000, .check_ms = 2000,
+	.inter_ms = 2000, .rise = 2, .fall = 3,
+	.grace_ms = 30000,
+};
+
+static const char usage[] =
+	"Usage: proxy --listen ADDR:PORT --backend ADDR:PORT [option]...\n"
+	"  --listen ADDR:PORT    accept connections there; may be repeated; port 0 takes a free one\n"
+	"  --backend ADDR:PORT   forward them there, round robin; may be repeated\n"
+	"  --threads N           default: one per CPU\n"
+	"  --maxconn N           connections served at a time; default: what the descriptors allow\n"
+	"  --timeout NAME=TIME   connect=5s  idle=60s  check=2s\n"
+	"  --check NAME=VALUE    inter=2s (time between checks)  rise=2  fall=3 (checks in a row to change state)\n"
+	"  --grace TIME          how long a soft stop waits for connections to end; default 30s\n"
+	"  --admin ADDR:PORT     or the path of a unix socket: answers 'help'\n"
+	"  --verbose             log every connection\n"
+	"  --help, --version\n"
+	"ADDR is an IPv4 address, an [IPv6] address, a host name, or empty for any. TIME takes us, ms, s, m, h or d; a plain\n"
+	"number is in milliseconds. NAME=VALUE pairs may be joined by commas. SIGTERM and SIGUSR1 stop softly, a second\n"
+	"signal stops at once.\n";
+
+/* Every mistake on the command line ends here: one line, status 2. */
+#define refuse(...) (fprintf(stderr, "proxy: " __VA_ARGS__), fputs(" (see --help)\n", stderr), exit(2))
+
+#define LONGEST_MS (20 * 86400 * 1000U)         /* ticks wrap: two dates must be less than 24.8 days apart */
+
+/* Reads "<digits><unit>": a number, or a time in milliseconds, rounded up since a timer is never early. */
+static unsigned int parse_value(const char *what, const char *text, bool is_time, unsigned int min, unsigned int max)
+{
+	static const struct { const char *name; double ms; } units[] = {
+		{ "", 1 }, { "us", 0.001 }, { "ms", 1 }, { "s", 1e3 }, { "m", 60e3 }, { "h", 3600e3 }, { "d", 86400e3 }, { NULL, 0 },
+	};
+	size_t digits = strspn(text, "0123456789"), unit = 0;
+	double value = strtod(text, NULL);
+
+	while (units[unit].name && strcmp(text + digits, units[unit].name) != 0)
+		unit++;
+	if (!digits || !units[unit].name || (unit && !is_time))
+		refuse("%s: '%s' is not a %s", what, text, is_time ? "time" : "number");
+	value *= units[unit].ms;
+	if (value < min || value > max)
+		refuse("%s: %s is out of range (%u to %u%s)", what, text, min, max, is_time ? " ms" : "");
+	return (unsigned int)value + (value > (unsigned int)value);
+}
+
+/* What takes a number or a time: "--option value", or "--option name=value,name=value". */
+static const struct setting {
+	const char *option, *name;
+	unsigned int *value;
+	bool is_time;
+	unsigned int min, max;
+} settings[] = {
+	{ "--threads", NULL, &cfg.threads, false, 1, KEEL_MAX_THREADS },
+	{ "--maxconn", NULL, &cfg.maxconn, false, 1, 400000 },
+	{ "--grace", NULL, &cfg.grace_ms, true, 0, LONGEST_MS },
+	{ "--timeout", "connect", &cfg.connect_ms, true, 1, LONGEST_MS },
+	{ "--timeout", "idle", &cfg.idle_ms, true, 1, LONGEST_MS },
+	{ "--timeout", "check", &cfg.check_ms, true, 1, LONGEST_MS },
+	{ "--check", "inter", &cfg.inter_ms, true, 1, LONGEST_MS },
+	{ "--check", "rise", &cfg.rise, false, 1, 1000 },
+	{ "--check", "fall", &cfg.fall, false, 1, 1000 },
+	{ NULL, NULL, NULL, false, 0, 0 },
+};
+
+static const struct setting *find_setting(const char *option, const char *name)
+{
+	const struct setting *s = settings;
+
+	while (s->option && (strcmp(s->option, option) != 0 || (name && (!s->name || strcmp(s->name, name) != 0))))
+		s++;
+	return s->option ? s : NULL;
+}
+
+static void parse_setting(const char *option, char *text)
+{
+	const struct setting *s = find_setting(option, NULL);
+
+	if (!s->name) {
+		*s->value = parse_value(option, text, s->is_time, s->min, s->max);
+		return;
+	}
+	for (char *item = text, *next; item; item = next) {
+		char *value = item + strcspn(item, "=,");
+
+		next = strchr(item, ',');
+		if (next)
+			*next++ = '\0';
+		if (*value != '=')
+			refuse("%s: '%s' is not of the form name=value", option, item);
+		*value++ = '\0';
+		s = find_setting(option, item);
+		if (!s)
+			refuse("%s: no setting is called '%s'", option, item);
+		*s->value = parse_value(item, value, s->is_time, s->min, s->max);
+	}
+}
+
+/* Gives <e> the name that its address has, with the port that the kernel chose. */
+static void endpoint_set_name(struct endpoint *e)
+{
+	char host[INET6_ADDRSTRLEN], port[8];
+
+	if (e->addr.ss_family != AF_UNIX && getnameinfo((struct sockaddr *)&e->addr, e->len, host, sizeof(host), port, sizeof(port),
+	                                                NI_NUMERICHOST | NI_NUMERICSERV) == 0)
+		snprintf(e->name, sizeof(e->name), e->addr.ss_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host, port);
+}
+
+/* "host:port", "[host]:port", ":port" */
+static void parse_endpoint(const char *option, const char *text, bool to_bind, struct endpoint *e)
+{
+	struct addrinfo hints = { .ai_family = AF_INET, .ai_socktype = SOCK_STREAM, .ai_flags = to_bind ? AI_PASSIVE : 0 }, *found;
+	char host[128] = "", port[8];
+	int error;
+
+	if (sscanf(text, "[%127[^]]]:%7[^\n]", host, port) == 2)
+		hints.ai_family = AF_INET6;
+	else if (sscanf(text, "%127[^:[]:%7[^\n]", host, port) == 2)
+		hints.ai_family = AF_UNSPEC;
+	else if (sscanf(text, ":%7[^\n]", port) != 1)
+		refuse("%s: '%s' is not of the form address:port", option, text);
+	parse_value(option, port, false, !to_bind, 65535);
+	error = getaddrinfo(*host ? host : NULL, port, &hints, &found);
+	if (error)
+		refuse("%s: '%s': %s", option, text, gai_strerror(error));
+	memcpy(&e->addr, found->ai_addr, found->ai_addrlen);
+	e->len = found->ai_addrlen;
+	freeaddrinfo(found);
+	endpoint_set_name(e);
+}
+
+/* An address, or the path of a unix socket. */
+static void parse_admin(const char *text, struct endpoint *e)
+{
+	struct sockaddr_un *un = (struct sockaddr_un *)&e->addr;
+
+	if (!strchr(text, '/')) {
+		parse_endpoint("--admin", text, true, e);
+		return;
+	}
+	if (strlen(text) >= sizeof(un->sun_path))
+		refuse("--admin: the path is longer than %zu characters", sizeof(un->sun_path) - 1);
+	un->sun_family = AF_UNIX;
+	strcpy(un->sun_path, text);
+	strcpy(e->name, text);
+	e->len = sizeof(*un);
+}
+
+/* ---- log ----------------------------------------------------------------------------------------------------- */
+
+/* One line, one write(): the lines of different threads do not mix. */
+__attribute__((format(printf, 2, 3)))
+static void say(int level, const char *fmt, ...)
+{
+	static const char *const names[] = { "EMERG", "ALERT", "CRIT", "ERROR", "WARNING", "NOTICE", "INFO", "DEBUG" };
+	char line[512];
+	struct timespec now;
+	struct tm tm;
+	va_list args;
+	size_t len;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	localtime_r(&now.tv_sec, &tm);
+	len = strftime(line, sizeof(line), "%F %T", &tm);
+	len += (size_t)sprintf(line + len, ".%03ld %s proxy[%d]: ", now.tv_nsec / 1000000, names[level & 7], (int)getpid());
+	va_start(args, fmt);
+	vsnprintf(line + len, sizeof(line) - len - 1, fmt, args);
+	va_end(args);
+	strcat(line, "\n");
+	if (write(STDERR_FILENO, line, strlen(line)) < 0)
+		return;                 /* nowhere left to complain */
+}
+
+static void keel_says(int level, const char *message, UNUSED void *arg)
+{
+	say(level, "keel: %s", message);
+}
+
+static void keel_panics(const char *file, int line, const char *message, UNUSED void *arg)
+{
+	say(LOG_EMERG, "keel: %s (%s:%d)", message, file, line);
+}
+
+#define fail(...) (say(LOG_ALERT, __VA_ARGS__), exit(1))
+
+/* ---- counters ------------------------------------------------------------------------------------------------ */
+
+enum { CLIENT, SERVER };        /* the two sides of a connection */
+
+enum counter {
+	ACCEPTED, CLOSED, BYTES_IN, BYTES_OUT, ERR_ACCEPT, ERR_CONNECT, ERR_NO_BACKEND, ERR_CLIENT, ERR_SERVER, ERR_IDLE, ERR_GRACE, ERR_MEMORY,
+	COUNTERS
+};
+static const char *const counter_names[COUNTERS] = {
+	"CumConns", "ClosedConns", "BytesIn", "BytesOut", "Errors_accept", "Errors_connect", "Errors_no_backend", "Errors_client_reset",
+	"Errors_server_reset", "Errors_idle_timeout", "Errors_grace_over", "Errors_memory",
+};
+
+/* What one thread owns. Only that thread writes its counters, any thread may read them: atomics, but never contended. */
+struct worker {
+	_Alignas(64) atomic_ullong counters[COUNTERS];
+	struct conn *conns;                     /* touched by this thread only */
+	struct task *closer;                    /* woken to close them all */
+};
+
+static struct worker workers[KEEL_MAX_THREADS];
+static uint64_t start_ns;
+
+static void add(atomic_ullong *counter, unsigned long long n) { atomic_fetch_add_explicit(counter, n, memory_order_relaxed); }
+static void count(enum counter which) { add(&workers[keel_tid()].counters[which], 1); }
+
+static unsigned long long total(enum counter which)
+{
+	unsigned long long sum = 0;
+
+	for (int i = 0; i < KEEL_MAX_THREADS; i++)
+		sum += atomic_load_explicit(&workers[i].counters[which], memory_order_relaxed);
+	return sum;
+}
+
+/* How the process ends. The tasks that serve all connections (checks, listeners, closers) outlive them: when the last connection is
+ * gone, <quitting> is set and each of them is woken once more, to destroy itself. So no task is destroyed by a foreign thread. */
+static atomic_bool quitting;
+static atomic_uint services;            /* tasks that have not gone yet */
+
+static struct task *service_new(unsigned long threads, struct task *(*process)(struct task *, void *, unsigned int), void *context)
+{
+	struct task *t = task_new(threads);
+
+	if (t) {
+		t->process = process;
+		t->context = context;
+		atomic_fetch_add(&services, 1);
+	}
+	return t;
+}
+
+/* The last act of a service: what its handler returns. */
+static struct task *service_end(struct task *t)
+{
+	task_destroy(t);
+	atomic_fetch_sub(&services, 1);
+	return NULL;
+}
+
+static int in_ms(unsigned int ms) { return tick_add((int)keel_now_ms(), MS_TO_TICKS((int)ms)); }
+static bool is_past(int date) { return tick_is_expired(date, (int)keel_now_ms()); }
+
+/* ---- backends and their checks ------------------------------------------------------------------------------- */
+
+struct backend {
+	struct endpoint at;
+	atomic_bool up;
+	atomic_uint conns;
+	atomic_ullong total, errors, checks_failed;
+	struct task *check;
+	/* the check's own, touched by its handler alone: a task never runs on two threads at once */
+	int deadline;                   /* of the check under way */
+	unsigned int streak;            /* checks in a row that contradict <up> */
+	/* the socket of the check under way, or -1: shared with check_io(), hence the lock */
+	pthread_mutex_t lock;
+	int check_fd;
+};
+
+static struct backend backends[MAX_BACKENDS];
+static unsigned int nb_backends;
+static atomic_uint next_backend;
+
+/* The next healthy backend, another one than <avoid> where there is one; NULL where none is up. */
+static struct backend *backend_pick(const struct backend *avoid)
+{
+	unsigned int first = atomic_fetch_add_explicit(&next_backend, 1, memory_order_relaxed);
+	struct backend *last_resort = NULL;
+
+	for (unsigned int i = 0; i < nb_backends; i++) {
+		struct backend *b = &backends[(first + i) % nb_backends];
+
+		if (!atomic_load_explicit(&b->up, memory_order_relaxed))
+			continue;
+		if (b != avoid)
+			return b;
+		last_resort = b;
+	}
+	return last_resort;
+}
+
+/* The traffic met an error: do not wait for the date of the next check. Any thread calls this, while the check may be queued or
+ * running on any other: keel files a task that all threads may run in a locked wait queue, so its timer may be moved from here. */
+static void backend_failed(struct backend *b)
+{
+	add(&b->errors, 1);
+	task_schedule(b->check, in_ms(HASTEN_MS));
+}
+
+/* A non-blocking connection attempt: the descriptor, or -1 with errno. */
+static int connect_to(const struct endpoint *to)
+{
+	int one = 1, fd = socket(to->addr.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		return -1;
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	if (connect(fd, (const struct sockaddr *)&to->addr, to->len) < 0 && errno != EINPROGRESS) {
+		int error = errno;
+
+		close(fd);
+		errno = error;
+		return -1;
+	}
+	return fd;
+}
+
+/* How that attempt stands: 0 established, EINPROGRESS, or the error. */
+static int connect_status(int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLOUT };
+	socklen_t len = sizeof(int);
+	int error = 0;
+
+	if (poll(&p, 1, 0) <= 0)
+		return EINPROGRESS;
+	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0 ? errno : error;
+}
+
+/* The process ran out of something that will come back: not the backend's fault. */
+static bool is_shortage(int error)
+{
+	return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM || error == EADDRNOTAVAIL || error == EAGAIN;
+}
+
+static void check_io(int fd)
+{
+	struct backend *b = fdtab[fd].owner;
+
+	fd_stop_send(fd);
+	/* the handler may have dropped this socket meanwhile, and even have ended: then <check> must not be touched */
+	pthread_mutex_lock(&b->lock);
+	if (b->check_fd == fd)
+		task_wakeup(b->check, TASK_WOKEN_IO);
+	pthread_mutex_unlock(&b->lock);
+}
+
+static void check_drop_socket(struct backend *b)
+{
+	pthread_mutex_lock(&b->lock);
+	if (b->check_fd >= 0)
+		fd_delete(b->check_fd);         /* perhaps while check_io() waits for the lock on another thread */
+	b->check_fd = -1;
+	pthread_mutex_unlock(&b->lock);
+}
+
+/* Begins a check: EINPROGRESS, or the error that ends it at once. */
+static int check_begin(struct backend *b)
+{
+	int fd = connect_to(&b->at);
+
+	if (fd < 0)
+		return errno;
+	b->deadline = in_ms(cfg.check_ms);
+	pthread_mutex_lock(&b->lock);
+	b->check_fd = fd;
+	fd_insert(fd, b, check_io, 1UL << keel_tid());
+	fd_want_send(fd);
+	pthread_mutex_unlock(&b->lock);
+	return EINPROGRESS;
+}
+
+/* Notes the result of a check; <fall> bad ones in a row take the backend out, <rise> good ones bring it back. */
+static void check_result(struct backend *b, int error)
+{
+	bool up = atomic_load(&b->up);
+
+	if (is_shortage(error))
+		return;                         /* says nothing about the backend */
+	if (error)
+		add(&b->checks_failed, 1);
+	if (up == !error)
+		b->streak = 0;
+	else if (++b->streak >= (up ? cfg.fall : cfg.rise)) {
+		b->streak = 0;
+		atomic_store(&b->up, !up);
+		if (up)
+			say(LOG_WARNING, "backend %s is DOWN: %s", b->at.name, strerror(error));
+		else
+			say(LOG_NOTICE, "backend %s is UP", b->at.name);
+	}
+}
+
+/* The check of one backend. Between two checks <expire> is the date of the next one, during a check it is the deadline; either may be
+ * hastened from outside, so the handler goes by what it finds and not by why it was woken. */
+static struct task *check_process(struct task *t, void *context, UNUSED unsigned int state)
+{
+	struct backend *b = context;
+	int error;
+
+	if (atomic_load(&quitting)) {
+		check_drop_socket(b);
+		return service_end(t);
+	}
+	if (b->check_fd < 0 && !is_past(t->expire))
+		return t;
+	error = b->check_fd < 0 ? check_begin(b) : connect_status(b->check_fd);
+	if (error == EINPROGRESS && !is_past(b->deadline)) {
+		t->expire = b->deadline;
+		return t;
+	}
+	check_drop_socket(b);
+	check_result(b, error == EINPROGRESS ? ETIMEDOUT : error);
+	/* while the state is in doubt, ask more often */
+	t->expire = in_ms(b->streak && cfg.inter_ms > RETRY_MS ? RETRY_MS : cfg.inter_ms);
+	return t;
+}
+
+/* ---- connections --------------------------------------------------------------------------------------------- */
+
+/* The bytes that one side sends to the other. */
+struct flow {
+	char *data;                     /* a buffer, while bytes wait */
+	unsigned int head, len;         /* where the waiting bytes begin, and how many there are */
+	bool eof;                       /* the source will send no more */
+	bool reset;                     /* because it was reset: the other side must learn that too */
+	bool shut;                      /* the end was passed on */
+};
+
+enum conn_state { CONN_CONNECTING, CONN_WAITING, CONN_OPEN };
+
+struct conn {
+	int fd[2];                      /* of the client, and of the server or -1 */
+	enum conn_state state;
+	unsigned int tries;
+	struct flow flow[2];            /* flow[CLIENT]: from the client to the server */
+	struct backend *backend;        /* the last one tried */
+	struct task *timer;             /* the deadline of the state, or of the idle time */
+	int give_up;                    /* when to stop waiting for a server socket */
+	unsigned int start_ms;
+	unsigned long long bytes[2];
+	struct conn *next, **link;      /* among its thread's connections */
+};
+
+static struct pool_head *conn_pool, *buffer_pool;
+
+/* Two counts of connections. A slot is what --maxconn limits. <live> counts the connection structures that exist: it falls when the last
+ * instruction that touches one is over, so at zero the services may end. */
+static atomic_uint slots, live;
+
+static void slot_release(void);
+static void conn_io(int fd);
+
+/* Sets the deadline of <c>. */
+static void conn_arm(struct conn *c, unsigned int ms)
+{
+	c->timer->expire = in_ms(ms);
+	task_queue(c->timer);
+}
+
+static void conn_log(const struct conn *c, int level, const char *how)
+{
+	struct endpoint peer = { .len = sizeof(peer.addr), .name = "a client" };
+
+	if (getpeername(c->fd[CLIENT], (struct sockaddr *)&peer.addr, &peer.len) == 0)
+		endpoint_set_name(&peer);
+	say(level, "%s -> %s: %s after %ums, %llu bytes up, %llu down", peer.name, c->backend ? c->backend->at.name : "nobody", how,
+	    keel_now_ms() - c->start_ms, c->bytes[CLIENT], c->bytes[SERVER]);
+}
+
+/* Makes close() send a reset: a cut transfer must not look like a whole one. */
+static void reset_on_close(int fd)
+{
+	struct linger at_once = { .l_onoff = 1, .l_linger = 0 };
+
+	if (fd >= 0)
+		setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+}
+
+static void conn_drop_server(struct conn *c)
+{
+	if (c->fd[SERVER] < 0)
+		return;
+	fd_delete(c->fd[SERVER]);
+	c->fd[SERVER] = -1;
+	atomic_fetch_sub_explicit(&c->backend->conns, 1, memory_order_relaxed);
+}
+
+static void conn_gone(void)
+{
+	count(CLOSED);
+	slot_release();
+	atomic_fetch_sub(&live, 1);
+}
+
+static void conn_close(struct conn *c, const char *how)
+{
+	if (cfg.verbose)
+		conn_log(c, LOG_INFO, how);
+	conn_drop_server(c);
+	fd_delete(c->fd[CLIENT]);
+	task_destroy(c->timer);
+	for (int s = CLIENT; s <= SERVER; s++)
+		pool_free(buffer_pool, c->flow[s].data);
+	if (c->next)
+		c->next->link = c->link;
+	*c->link = c->next;
+	pool_free(conn_pool, c);
+	conn_gone();
+}
+
+/* Waits a moment for a server socket; false when that has lasted long enough. */
+static bool conn_wait(struct conn *c)
+{
+	if (is_past(c->give_up))
+		return false;
+	c->state = CONN_WAITING;
+	conn_arm(c, RETRY_MS);
+	return true;
+}
+
+/* Begins to connect to a backend, the next one if the last failed; false where there is no hope. */
+static bool conn_connect(struct conn *c)
+{
+	while (c->tries < MAX_TRIES) {
+		struct backend *b = backend_pick(c->backend);
+		int fd;
+
+		if (!b) {
+			count(ERR_NO_BACKEND);
+			return false;
+		}
+		if (b == c->backend && c->state != CONN_WAITING)
+			return conn_wait(c);            /* the one that has just failed: let it take breath */
+		fd = connect_to(&b->at);
+		if (fd < 0 && is_shortage(errno))
+			return conn_wait(c);
+		c->tries++;
+		c->backend = b;
+		c->state = CONN_CONNECTING;
+		if (fd >= 0) {
+			c->fd[SERVER] = fd;
+			add(&b->total, 1);
+			atomic_fetch_add_explicit(&b->conns, 1, memory_order_relaxed);
+			fd_insert(fd, c, conn_io, 1UL << keel_tid());
+			fd_want_send(fd);
+			conn_arm(c, cfg.connect_ms);
+			return true;
+		}
+		backend_failed(b);
+	}
+	count(ERR_CONNECT);
+	return false;
+}
+
+/* The same, but ends the connection where there is no hope; false then. */
+static bool conn_connect_or_close(struct conn *c)
+{
+	if (conn_connect(c))
+		return true;
+	conn_close(c, "no server could be reached");
+	return false;
+}
+
+/* The attempt under way has failed: tries again. False: <c> is gone. */
+static bool conn_retry(struct conn *c)
+{
+	backend_failed(c->backend);
+	conn_drop_server(c);
+	return conn_connect_or_close(c);
+}
+
+/* The flow_*() functions below return NULL, or the reason why the connection must be cut. */
+
+/* Takes what the source has sent, into a buffer that is allocated now if need be. */
+static const char *flow_read(struct conn *c, int from)
+{
+	struct flow *f = &c->flow[from];
+	int fd = c->fd[from];
+	size_t room;
+	ssize_t got;
+
+	if (!f->data && !(f->data = pool_alloc(buffer_pool))) {
+		count(ERR_MEMORY);
+		return "out of memory";
+	}
+	room = BUFFER_SIZE - f->head - f->len;
+	got = recv(fd, f->data + f->head + f->len, room, 0);
+	if (got > 0) {
+		f->len += (unsigned int)got;
+		c->bytes[from] += (unsigned long long)got;
+		add(&workers[keel_tid()].counters[from == CLIENT ? BYTES_IN : BYTES_OUT], (unsigned long long)got);
+		if ((size_t)got < room)
+			fd_cant_recv(fd);               /* that was all: spare the call that would say EAGAIN */
+	} else if (got == 0) {
+		f->eof = true;
+	} else if (errno == EAGAIN || errno == EINTR) {
+		fd_cant_recv(fd);
+	} else {
+		f->eof = f->reset = true;
+		count(from == CLIENT ? ERR_CLIENT : ERR_SERVER);
+		if (from == SERVER)
+			backend_failed(c->backend);
+	}
+	return NULL;
+}
+
+/* Sends what waits. */
+static const char *flow_write(struct conn *c, int from)
+{
+	struct flow *f = &c->flow[from];
+	int fd = c->fd[!from];
+	ssize_t sent = send(fd, f->data + f->head, f->len, MSG_NOSIGNAL);
+
+	if (sent >= 0) {
+		f->head += (unsigned int)sent;
+		f->len -= (unsigned int)sent;
+		if (f->len)
+			fd_cant_send(fd);
+	} else if (errno == EAGAIN || errno == EINTR) {
+		fd_cant_send(fd);
+	} else if (from == SERVER) {
+		count(ERR_CLIENT);
+		return "the client went away";
+	} else {
+		/* The server wants no more (it may have answered before it read everything): its answer still counts. */
+		f->len = 0;
+		f->eof = f->shut = true;
+	}
+	if (!f->len)
+		f->head = 0;
+	return NULL;
+}
+
+static bool flow_has_room(const struct flow *f)
+{
+	return !f->eof && f->head + f->len < BUFFER_SIZE;
+}
+
+/* Moves bytes one way until one of the sides has to be waited for. */
+static const char *flow_run(struct conn *c, int from)
+{
+	struct flow *f = &c->flow[from];
+	int source = c->fd[from], target = c->fd[!from];
+	const char *broken = NULL;
+
+	for (int round = 0; round < ROUNDS && !broken; round++) {
+		if (flow_has_room(f) && fd_recv_ready(source))
+			broken = flow_read(c, from);
+		if (broken || !f->len || !fd_send_ready(target))
+			break;
+		broken = flow_write(c, from);
+	}
+	if (broken || f->len)
+		return broken;
+	pool_free(buffer_pool, f->data);
+	f->data = NULL;
+	if (f->eof && !f->shut) {
+		if (f->reset)
+			return from == CLIENT ? "reset by the client" : "reset by the server";
+		shutdown(target, SHUT_WR);      /* the other half of the connection goes on */
+		f->shut = true;
+	}
+	return NULL;
+}
+
+/* Listens to what can make <c> go on, and to nothing else. The calls cost nothing where nothing changes. */
+static void conn_update_polling(struct conn *c)
+{
+	for (int s = CLIENT; s <= SERVER; s++) {
+		if (flow_has_room(&c->flow[s]))
+			fd_want_recv(c->fd[s]);
+		else
+			fd_stop_recv(c->fd[s]);
+		if (c->flow[!s].len)
+			fd_want_send(c->fd[s]);
+		else
+			fd_stop_send(c->fd[s]);
+	}
+}
+
+static void conn_relay(struct conn *c)
+{
+	const char *broken = flow_run(c, CLIENT);
+
+	if (!broken)
+		broken = flow_run(c, SERVER);
+	if (broken) {
+		reset_on_close(c->fd[CLIENT]);
+		reset_on_close(c->fd[SERVER]);
+		conn_close(c, broken);
+	} else if (c->flow[CLIENT].shut && c->flow[SERVER].shut) {
+		conn_close(c, "done");
+	} else {
+		conn_update_polling(c);
+		/* Later than before: the wait queue finds out by itself when it meets the task at the old date. */
+		c->timer->expire = in_ms(cfg.idle_ms);
+	}
+}
+
+/* Something happened on one of the two sockets. */
+static void conn_io(int fd)
+{
+	struct conn *c = fdtab[fd].owner;
+
+	if (c->state == CONN_CONNECTING) {
+		int error = connect_status(c->fd[SERVER]);
+
+		if (error == EINPROGRESS)
+			return;
+		if (error) {
+			conn_retry(c);
+			return;
+		}
+		c->state = CONN_OPEN;
+		conn_arm(c, cfg.idle_ms);
+	}
+	if (c->state == CONN_OPEN)
+		conn_relay(c);
+}
+
+/* The deadline of <c> has come. */
+static struct task *conn_timeout(struct task *t, void *context, UNUSED unsigned int state)
+{
+	struct conn *c = context;
+
+	if (c->state == CONN_CONNECTING)
+		return conn_retry(c) ? t : NULL;
+	if (c->state == CONN_WAITING)
+		return conn_connect_or_close(c) ? t : NULL;
+	count(ERR_IDLE);
+	conn_close(c, "idle for too long");
+	return NULL;
+}
+
+/* Takes over a socket that was just accepted: on this thread, for good. */
+static void conn_start(int fd)
+{
+	struct conn *c = pool_zalloc(conn_pool);
+	struct task *t = task_new_here();
+	struct worker *me = &workers[keel_tid()];
+	int one = 1;
+
+	count(ACCEPTED);
+	if (!c || !t) {
+		count(ERR_MEMORY);
+		pool_free(conn_pool, c);
+		task_destroy(t);
+		close(fd);
+		conn_gone();
+		return;
+	}
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	c->fd[CLIENT] = fd;
+	c->fd[SERVER] = -1;
+	c->timer = t;
+	c->start_ms = keel_now_ms();
+	c->give_up = in_ms(cfg.connect_ms);
+	t->process = conn_timeout;
+	t->context = c;
+	c->next = me->conns;
+	c->link = &me->conns;
+	if (c->next)
+		c->next->link = &c->next;
+	me->conns = c;
+	fd_insert(fd, c, conn_io, 1UL << keel_tid());
+	conn_connect_or_close(c);
+}
+
+/* ---- listeners ----------------------------------------------------------------------------------------------- */
+
+struct listener {
+	struct endpoint at;
+	bool is_admin;
+	unsigned long threads;          /* who accepts */
+	struct task *resume;            /* wakes the listener up after a pause */
+	pthread_mutex_t lock;           /* what follows: read and changed by every thread that accepts */
+	int fd;
+	enum { LI_READY, LI_PAUSED, LI_CLOSED } state;
+};
+
+static struct listener listeners[MAX_LISTENERS];        /* that of the admin socket is the last */
+static unsigned int nb_listeners;
+
+/* Some listener is paused because the slots ran out: whoever gives one back resumes it. */
+static atomic_bool starved;
+
+static bool slot_take(void)
+{
+	unsigned int n = atomic_load(&slots);
+
+	do {
+		if (n >= cfg.maxconn)
+			return false;
+	} while (!atomic_compare_exchange_weak(&slots, &n, n + 1));
+	return true;
+}
+
+static void slot_release(void)
+{
+	atomic_fetch_sub(&slots, 1);
+	if (!atomic_load(&starved) || !atomic_exchange(&starved, false))
+		return;
+	for (unsigned int i = 0; i < nb_listeners; i++)
+		if (!listeners[i].is_admin)
+			task_wakeup(listeners[i].resume, TASK_WOKEN_RES);
+}
+
+static struct task *listener_resume(struct task *t, void *context, UNUSED unsigned int state)
+{
+	struct listener *l = context;
+
+	t->expire = TICK_ETERNITY;
+	pthread_mutex_lock(&l->lock);
+	if (l->state == LI_PAUSED) {
+		l->state = LI_READY;
+		fd_want_recv(l->fd);
+	}
+	pthread_mutex_unlock(&l->lock);
+	return atomic_load(&quitting) ? service_end(t) : t;
+}
+
+/* Stops accepting for a while: until a slot is free, or for a moment when the system refused a descriptor. Lock held. */
+static void listener_pause(struct listener *l, bool slots_ran_out)
+{
+	l->state = LI_PAUSED;
+	fd_stop_recv(l->fd);
+	if (!slots_ran_out) {
+		task_schedule(l->resume, in_ms(RETRY_MS));
+		return;
+	}
+	atomic_store(&starved, true);
+	if (atomic_load(&slots) < cfg.maxconn)
+		task_wakeup(l->resume, TASK_WOKEN_RES);         /* one was released just before we said we want it */
+}
+
+/* Takes up to <max> connections from the kernel's queue; returns how many, and in <empty> whether that queue is empty. Lock held. */
+static int listener_take(struct listener *l, int *fds, int max, bool *empty)
+{
+	int nb = 0, error;
+
+	*empty = false;
+	for (int i = 0; i < max && l->state == LI_READY; i++) {
+		int fd;
+
+		if (!l->is_admin && !slot_take()) {
+			listener_pause(l, true);
+			break;
+		}
+		fd = accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		if (fd >= 0) {
+			if (!l->is_admin)
+				atomic_fetch_add(&live, 1);
+			fds[nb++] = fd;
+			continue;
+		}
+		error = errno;
+		if (!l->is_admin)
+			slot_release();
+		if (error == EAGAIN) {
+			*empty = true;
+			fd_cant_recv(l->fd);
+			break;
+		}
+		if (is_shortage(error)) {
+			count(ERR_ACCEPT);
+			listener_pause(l, false);
+		}
+		/* anything else befell one client, who is gone: go on with the next */
+	}
+	return nb;
+}
+
+static void admin_start(int fd);
+
+static void listener_start_all(const struct listener *l, const int *fds, int nb)
+{
+	for (int i = 0; i < nb; i++)
+		(l->is_admin ? admin_start : conn_start)(fds[i]);
+}
+
+/* Connections are waiting: each thread comes here, also several at once. */
+static void listener_accept(int fd)
+{
+	struct listener *l = fdtab[fd].owner;
+	int fds[ACCEPT_BATCH], nb;
+	bool empty;
+
+	pthread_mutex_lock(&l->lock);
+	nb = listener_take(l, fds, ACCEPT_BATCH, &empty);
+	pthread_mutex_unlock(&l->lock);
+	listener_start_all(l, fds, nb);
+}
+
+/* Ends a listener, by the rule that a connection which the kernel has completed is served: it is closed when its queue is empty, or
+ * at once where <force> says so. Other threads may be waiting for the lock in listener_accept(); fd_delete() does not wait for them,
+ * the last one to leave closes the socket. True: done. */
+static bool listener_unbind(struct listener *l, bool force)
+{
+	bool empty, done;
+	int fds[ACCEPT_BATCH], nb;
+
+	do {
+		pthread_mutex_lock(&l->lock);
+		nb = listener_take(l, fds, ACCEPT_BATCH, &empty);
+		if (l->state != LI_CLOSED && (empty || force)) {
+			l->state = LI_CLOSED;
+			fd_delete(l->fd);
+			if (l->at.addr.ss_family == AF_UNIX)
+				unlink(l->at.name);
+		}
+		done = l->state == LI_CLOSED;
+		pthread_mutex_unlock(&l->lock);
+		listener_start_all(l, fds, nb);
+	} while (nb && !done);
+	return done;
+}
+
+/* Makes the kernel drop the first packet of every new connection, but not those of handshakes under way. Such a client asks again a
+ * second later and is then refused, or accepted by the successor; without this it may see its connection accepted by the kernel in
+ * the instant before close(), and then reset. False: not possible here. */
+static bool listener_drop_syns(const struct listener *l)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 13),         /* the flags of the TCP header */
+		BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0x12),      /* SYN, ACK */
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0x02, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, 0),
+		BPF_STMT(BPF_RET | BPF_K, 0xffffffff),
+	};
+	struct sock_fprog program = { .len = sizeof(code) / sizeof(*code), .filter = code };
+
+	return setsockopt(l->fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program)) == 0;
+}
+
+/* Opens the socket of <l>: 0 or -1 with errno. */
+static int listener_bind(struct listener *l)
+{
+	const struct sockaddr *addr = (const struct sockaddr *)&l->at.addr;
+	int family = addr->sa_family, one = 1;
+	struct stat st;
+
+	pthread_mutex_init(&l->lock, NULL);
+	l->fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (l->fd < 0)
+		return -1;
+	if (family == AF_UNIX && stat(l->at.name, &st) == 0 && S_ISSOCK(st.st_mode))
+		unlink(l->at.name);     /* a previous process left it */
+	setsockopt(l->fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	if (family == AF_INET6)
+		setsockopt(l->fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
+	if (bind(l->fd, addr, l->at.len) < 0 || listen(l->fd, 4096) < 0)
+		return -1;
+	getsockname(l->fd, (struct sockaddr *)&l->at.addr, &l->at.len);
+	endpoint_set_name(&l->at);
+	return 0;
+}
+
+/* ---- admin socket -------------------------------------------------------------------------------------------- */
+
+/* A command's answer is written into a file in memory first: keel's dumps are written at once and whole, and a reader that is slow
+ * or gone must not hold thread 0. From there it is sent as fast as the reader takes it. */
+struct admin {
+	struct task *timer;             /* NULL: this session is free */
+	int fd, answer;                 /* the socket; the file in memory */
+	off_t sent, size;               /* of the answer */
+	unsigned int len;               /* of the input that waits in <line> */
+	bool eof, skipping, closing;    /* no more input; inside a line that is too long; close when all is sent */
+	char line[ADMIN_LINE];
+};
+
+static struct admin admins[ADMIN_SESSIONS];
+
+/* The phases of the process, known to thread 0 alone. */
+static enum { RUNNING, LAST_ACCEPTS, DRAINING, QUITTING } phase;
+
+static void admin_close(struct admin *a)
+{
+	fd_delete(a->fd);
+	close(a->answer);
+	task_destroy(a->timer);
+	a->timer = NULL;
+}
+
+static void show_info(int out)
+{
+	dprintf(out, "Name: proxy\nVersion: %s\nPid: %d\nUptime_ms: %llu\nNbthread: %u\nStopping: %d\n", keel_version(), (int)getpid(),
+	        (unsigned long long)((keel_now_ns() - start_ns) / 1000000), keel_nbthread(), phase != RUNNING);
+	dprintf(out, "Maxconn: %u\nCurrConns: %u\nTasks: %d\nDescriptors: %d\nPoolBytesUsed: %llu\n", cfg.maxconn, atomic_load(&live),
+	        total_allocated_tasks(), keel_used_fds(), pool_total_used());
+	for (enum counter i = 0; i < COUNTERS; i++)
+		dprintf(out, "%s: %llu\n", counter_names[i], total(i));
+	for (struct backend *b = backends; b < backends + nb_backends; b++)
+		dprintf(out, "Backend %s: %s conns=%u total=%llu errors=%llu checks_failed=%llu\n", b->at.name, atomic_load(&b->up) ? "UP" : "DOWN",
+		        atomic_load(&b->conns), atomic_load(&b->total), atomic_load(&b->errors), atomic_load(&b->checks_failed));
+}
+
+static void show_pools(int out) { keel_dump_pools(out); }
+static void show_tasks(int out) { keel_dump_tasks(out); }
+static void show_fds(int out)   { keel_dump_fds(out); }
+
+static void show_help(int out);
+
+static const struct command {
+	const char *name;
+	void (*run)(int out);
+	const char *help;
+} commands[] = {
+	{ "help", show_help, "this list" },
+	{ "show info", show_info, "the process: connections, bytes, errors, backends" },
+	{ "show pools", show_pools, "memory, by kind of object" },
+	{ "show tasks", show_tasks, "tasks and tasklets" },
+	{ "show fd", show_fds, "file descriptors" },
+	{ "quit", NULL, "end this session" },
+};
+#define NB_COMMANDS (sizeof(commands) / sizeof(*commands))
+
+static void show_help(int out)
+{
+	for (size_t i = 0; i < NB_COMMANDS; i++)
+		dprintf(out, "%-12s %s\n", commands[i].name, commands[i].help);
+}
+
+static void admin_answer(struct admin *a, const char *line)
+{
+	size_t i = 0;
+
+	a->sent = a->size = 0;
+	if (ftruncate(a->answer, 0) < 0 || lseek(a->answer, 0, SEEK_SET) < 0)
+		a->closing = true;
+	while (i < NB_COMMANDS && strcmp(line, commands[i].name) != 0)
+		i++;
+	if (i == NB_COMMANDS)
+		dprintf(a->answer, "Unknown command, try 'help'.\n");
+	else if (commands[i].run)
+		commands[i].run(a->answer);
+	else
+		a->closing = true;
+	a->size = lseek(a->answer, 0, SEEK_CUR);
+}
+
+/* Takes the next line of the input and answers it; false where none has come whole yet. */
+static bool admin_next_line(struct admin *a)
+{
+	char *end = memchr(a->line, '\n', a->len), line[ADMIN_LINE + 1];
+	unsigned int len = end ? (unsigned int)(end - a->line) : a->len, used = end ? len + 1 : len;
+
+	if (!end && a->len == ADMIN_LINE) {
+		a->skipping = true;             /* its beginning is of no use any more */
+		a->len = 0;
+	}
+	if (!end && (!a->eof || !a->len))
+		return false;
+	memcpy(line, a->line, len);
+	a->len -= used;
+	memmove(a->line, a->line + used, a->len);
+	while (len && isspace((unsigned char)line[len - 1]))
+		len--;
+	line[len] = '\0';
+	if (len || a->skipping)
+		admin_answer(a, a->skipping ? "?" : line);
+	a->skipping = false;
+	return true;
+}
+
+/* Answers line after line; false: the session is over. */
+static bool admin_run(struct admin *a)
+{
+	for (int reads = 0;;) {
+		ssize_t n;
+
+		if (a->sent < a->size) {
+			n = sendfile(a->fd, a->answer, &a->sent, (size_t)(a->size - a->sent));
+			if (n <= 0) {
+				fd_cant_send(a->fd);
+				return n < 0 && errno == EAGAIN;
+			}
+		} else if (a->closing) {
+			return false;
+		} else if (!admin_next_line(a)) {
+			if (a->eof)
+				return false;
+			if (++reads > ROUNDS)
+				return true;    /* a flood of input: the others first, what remains is reported again */
+			n = recv(a->fd, a->line + a->len, sizeof(a->line) - a->len, 0);
+			if (n < 0) {
+				fd_cant_recv(a->fd);
+				return errno == EAGAIN;
+			}
+			a->len += (unsigned int)n;
+			a->eof = n == 0;
+		}
+	}
+}
+
+static void admin_io(int fd)
+{
+	struct admin *a = fdtab[fd].owner;
+
+	if (!admin_run(a)) {
+		admin_close(a);
+		return;
+	}
+	if (a->sent < a->size) {
+		fd_want_send(fd);
+		fd_stop_recv(fd);
+	} else {
+		fd_stop_send(fd);
+		fd_want_recv(fd);
+	}
+	a->timer->expire = in_ms(ADMIN_IDLE_MS);
+}
+
+static struct task *admin_timeout(UNUSED struct task *t, void *context, UNUSED unsigned int state)
+{
+	admin_close(context);
+	return NULL;
+}
+
+static void admin_start(int fd)
+{
+	static const char busy[] = "Too many sessions, or out of memory or descriptors.\n";
+	struct admin *a = admins;
+	struct task *t = task_new_here();
+	int answer = memfd_create("answer", MFD_CLOEXEC);
+
+	while (a < admins + ADMIN_SESSIONS && a->timer)
+		a++;
+	if (a == admins + ADMIN_SESSIONS || !t || answer < 0) {
+		send(fd, busy, sizeof(busy) - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+		task_destroy(t);
+		close(answer);
+		close(fd);
+		return;
+	}
+	*a = (struct admin){ .timer = t, .fd = fd, .answer = answer };
+	t->process = admin_timeout;
+	t->context = a;
+	t->expire = in_ms(ADMIN_IDLE_MS);
+	task_queue(t);
+	fd_insert(fd, a, admin_io, 1UL << keel_tid());
+	fd_want_recv(fd);
+}
+
+/* ---- soft stop ----------------------------------------------------------------------------------------------- */
+
+static unsigned int stop_signals;
+static int unbind_date, kill_date;
+static struct task *supervisor;
+static int signal_pipe[2];
+
+static atomic_bool closing_all;
+
+/* Async-signal-safe: says to thread 0 that a signal came, and does nothing else. */
+static void on_signal(int number)
+{
+	int saved = errno;
+	char byte = (char)number;
+
+	if (write(signal_pipe[1], &byte, 1) < 0) {
+		/* the pipe is full of signals that nobody has read yet: one more would add nothing */
+	}
+	errno = saved;
+}
+
+static void signal_io(int fd)
+{
+	char bytes[16];
+	ssize_t n;
+
+	while ((n = read(fd, bytes, sizeof(bytes))) > 0)
+		stop_signals += (unsigned int)n;
+	fd_cant_recv(fd);
+	task_wakeup(supervisor, TASK_WOKEN_SIGNAL);
+}
+
+/* One per thread, since a connection is closed by its own thread. */
+static struct task *worker_close_all(struct task *t, void *context, UNUSED unsigned int state)
+{
+	struct worker *me = context;
+	unsigned int shown = 0;
+
+	while (atomic_load(&closing_all) && me->conns) {
+		if (++shown <= LEFTOVERS_SHOWN)
+			conn_log(me->conns, LOG_WARNING, "closed by the stop");
+		count(ERR_GRACE);
+		conn_close(me->conns, "closed by the stop");
+	}
+	if (shown > LEFTOVERS_SHOWN)
+		say(LOG_WARNING, "and %u more connections were closed by the stop", shown - LEFTOVERS_SHOWN);
+	return atomic_load(&quitting) ? service_end(t) : t;
+}
+
+static void stop_begin(void)
+{
+	bool filtered = true;
+
+	for (unsigned int i = 0; i < nb_listeners; i++)
+		if (!listeners[i].is_admin && !listener_drop_syns(&listeners[i]))
+			filtered = false;
+	say(LOG_NOTICE, "stopping: no new connections, %u to finish within %ums", atomic_load(&live), cfg.grace_ms);
+	unbind_date = in_ms(filtered ? LAST_SYN_MS : 0);
+	kill_date = in_ms(cfg.grace_ms);
+	phase = LAST_ACCEPTS;
+}
+
+static bool stop_unbind(bool force)
+{
+	bool done = true;
+
+	for (unsigned int i = 0; i < nb_listeners; i++)
+		if (!listeners[i].is_admin && !listener_unbind(&listeners[i], force))
+			done = false;
+	return done;
+}
+
+static void wake_closers(void)
+{
+	for (unsigned int i = 0; i < keel_nbthread(); i++)
+		task_wakeup(workers[i].closer, TASK_WOKEN_OTHER);
+}
+
+/* The connections are gone: the services go next. */
+static void stop_services(void)
+{
+	for (unsigned int i = 0; i < nb_listeners; i++)
+		if (listeners[i].is_admin)
+			listener_unbind(&listeners[i], true);
+	for (int i = 0; i < ADMIN_SESSIONS; i++)
+		if (admins[i].timer)
+			admin_close(&admins[i]);
+	atomic_store(&quitting, true);
+	wake_closers();
+	for (unsigned int i = 0; i < nb_listeners; i++)
+		task_wakeup(listeners[i].resume, TASK_WOKEN_OTHER);
+	for (unsigned int i = 0; i < nb_backends; i++)
+		task_wakeup(backends[i].check, TASK_WOKEN_OTHER);
+	phase = QUITTING;
+}
+
+/* Woken by a signal, then by its timer until the end. It looks at the counts instead of being told: so nobody else holds a reference
+ * to it, and it may go at any time. */
+static struct task *supervise(struct task *t, UNUSED void *context, UNUSED unsigned int state)
+{
+	t->expire = TICK_ETERNITY;
+	if (phase == RUNNING) {
+		if (!stop_signals)
+			return t;
+		stop_begin();
+	}
+	if (stop_signals > 1)
+		unbind_date = kill_date = in_ms(0);
+	if (phase == LAST_ACCEPTS && is_past(unbind_date) && stop_unbind(is_past(kill_date))) {
+		say(LOG_NOTICE, "stopping: listeners closed, %u connections left", atomic_load(&live));
+		phase = DRAINING;
+	}
+	if (phase == DRAINING && !atomic_load(&live)) {
+		stop_services();
+	} else if (phase == DRAINING && is_past(kill_date)) {
+		atomic_store(&closing_all, true);
+		wake_closers();
+	} else if (phase == QUITTING && atomic_load(&services) == 1) {
+		fd_delete(signal_pipe[0]);
+		keel_stop();
+		return service_end(t);          /* the last one */
+	}
+	t->expire = in_ms(STOP_STEP_MS);
+	return t;
+}
+
+/* ---- start --------------------------------------------------------------------------------------------------- */
+
+/* Called by keel on each thread before its loop: thread 0 sets everything going, the others find it. */
+static int thread_start(unsigned int tid, UNUSED void *arg)
+{
+	if (tid != 0)
+		return 0;
+	keel_update_clock();
+	supervisor = service_new(1UL, supervise, NULL);
+	for (unsigned int i = 0; i < keel_nbthread(); i++)
+		workers[i].closer = service_new(1UL << i, worker_close_all, &workers[i]);
+	for (struct listener *l = listeners; l < listeners + nb_listeners; l++) {
+		l->threads = l->is_admin ? 1UL : keel_all_threads_mask();
+		l->resume = service_new(l->threads, listener_resume, l);
+	}
+	for (struct backend *b = backends; b < backends + nb_backends; b++)
+		b->check = service_new(keel_all_threads_mask(), check_process, b);
+	if (atomic_load(&services) != 1 + keel_nbthread() + nb_listeners + nb_backends)
+		return -ENOMEM;
+	for (unsigned int i = 0; i < nb_backends; i++)
+		task_schedule(backends[i].check, in_ms(1 + cfg.inter_ms * i / nb_backends));    /* spread over the interval */
+	fd_insert(signal_pipe[0], NULL, signal_io, 1UL);
+	fd_want_recv(signal_pipe[0]);
+	for (struct listener *l = listeners; l < listeners + nb_listeners; l++) {
+		fd_insert(l->fd, l, listener_accept, l->threads);
+		fd_want_recv(l->fd);
+	}
+	say(LOG_NOTICE, "ready: %u threads, at most %u connections", keel_nbthread(), cfg.maxconn);
+	return 0;
+}
+
+/* Fills in <cfg>, the listeners and the backends. */
+static void parse_options(int argc, char **argv)
+{
+	struct endpoint admin = { .len = 0 };
+
+	for (int i = 1; i < argc; i++) {
+		const char *option = argv[i];
+		bool is_listen = !strcmp(option, "--listen"), is_backend = !strcmp(option, "--backend"), is_admin = !strcmp(option, "--admin");
+
+		if (!strcmp(option, "--help")) {
+			fputs(usage, stdout);
+			exit(0);
+		}
+		if (!strcmp(option, "--version")) {
+			printf("proxy on keel %s\n", keel_version());
+			exit(0);
+		}
+		if (!strcmp(option, "--verbose")) {
+			cfg.verbose = true;
+			continue;
+		}
+		if (!is_listen && !is_backend && !is_admin && !find_setting(option, NULL))
+			refuse("'%s' is not an option", option);
+		if (++i == argc)
+			refuse("%s needs a value", option);
+		if (nb_listeners == MAX_LISTENERS || nb_backends == MAX_BACKENDS)
+			refuse("at most %d listeners and %d backends are possible", MAX_LISTENERS - 1, MAX_BACKENDS - 1);
+		if (is_listen)
+			parse_endpoint(option, argv[i], true, &listeners[nb_listeners++].at);
+		else if (is_backend)
+			parse_endpoint(option, argv[i], false, &backends[nb_backends++].at);
+		else if (is_admin)
+			parse_admin(argv[i], &admin);
+		else
+			parse_setting(option, argv[i]);
+	}
+	if (!nb_listeners || !nb_backends)
+		refuse("at least one --listen ADDR:PORT and one --backend ADDR:PORT are needed");
+	if (admin.len)
+		listeners[nb_listeners++] = (struct listener){ .at = admin, .is_admin = true };
+}
+
+/* Makes --maxconn and the limit of descriptors fit each other; returns how many descriptors there may be. A connection takes two, and
+ * what is not a connection must never lack one. */
+static unsigned int plan_descriptors(void)
+{
+	rlim_t reserve = 24 + 2 * (cfg.threads ? cfg.threads : (rlim_t)sysconf(_SC_NPROCESSORS_ONLN)) + nb_listeners + nb_backends, wanted;
+	struct rlimit limit;
+
+	getrlimit(RLIMIT_NOFILE, &limit);
+	if (limit.rlim_cur > 1000000)
+		limit.rlim_cur = 1000000;
+	if (!cfg.maxconn)
+		cfg.maxconn = limit.rlim_cur > reserve + 2 ? (unsigned int)(limit.rlim_cur - reserve) / 2 : 1;
+	wanted = 2 * cfg.maxconn + reserve;
+	if (limit.rlim_cur < wanted)
+		limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
+	if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+		fail("cannot set the limit of descriptors to %llu: %s", (unsigned long long)limit.rlim_cur, strerror(errno));
+	if (limit.rlim_cur < wanted)
+		say(LOG_WARNING, "%llu descriptors are allowed, %u connections may need %llu: accepting will pause when they run out",
+		    (unsigned long long)limit.rlim_cur, cfg.maxconn, (unsigned long long)wanted);
+	return (unsigned int)limit.rlim_cur;
+}
+
+static void install_signals(void)
+{
+	struct sigaction stop = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
+
+	if (pipe2(signal_pipe, O_NONBLOCK | O_CLOEXEC) < 0)
+		fail("cannot create a pipe: %s", strerror(errno));
+	sigaction(SIGTERM, &stop, NULL);
+	sigaction(SIGUSR1, &stop, NULL);
+	sigaction(SIGINT, &stop, NULL);
+	signal(SIGPIPE, SIG_IGN);
+}
+
+int main(int argc, char **argv)
+{
+	struct keel_config config = KEEL_CONFIG_INIT;
+	int error;
+
+	parse_options(argc, argv);
+	config.nbthread = cfg.threads;
+	config.maxsock = plan_descriptors();
+	config.log = keel_says;
+	config.panic = keel_panics;
+	for (unsigned int i = 0; i < nb_listeners; i++) {
+		if (listener_bind(&listeners[i]) < 0)
+			fail("cannot listen on %s: %s", listeners[i].at.name, strerror(errno));
+		say(LOG_NOTICE, "%s on %s", listeners[i].is_admin ? "administration" : "listening", listeners[i].at.name);
+	}
+	for (unsigned int i = 0; i < nb_backends; i++) {
+		pthread_mutex_init(&backends[i].lock, NULL);
+		backends[i].check_fd = -1;
+		atomic_store(&backends[i].up, true);
+	}
+	install_signals();
+	error = keel_init(&config);
+	if (error)
+		fail("cannot initialise keel: %s", strerror(-error));
+	start_ns = keel_now_ns();
+	conn_pool = create_pool("conn", sizeof(struct conn), 0);
+	buffer_pool = create_pool("buffer", BUFFER_SIZE, 0);
+	if (!conn_pool || !buffer_pool)
+		fail("cannot create the pools: %s", strerror(errno));
+	error = keel_run(thread_start, NULL);
+	if (error)
+		fail("cannot start: %s", strerror(-error));
+
+	say(LOG_NOTICE, "stopped: accepted=%llu closed=%llu bytes_in=%llu bytes_out=%llu left: pool_bytes=%llu fds=%d tasks=%d",
+	    total(ACCEPTED), total(CLOSED), total(BYTES_IN), total(BYTES_OUT), pool_total_used(), keel_used_fds(), total_allocated_tasks());
+	close(signal_pipe[1]);
+	keel_deinit();
+	return 0;
+}
