@@ -119,3 +119,74 @@ impl RunQueue {
         self.len -= 1;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::Task;
+
+    /// Pops come in the order of the keys, first in first out among equals,
+    /// whatever is inserted between them (INV-43, INV-51; TASK-26, TASK-27).
+    #[test]
+    fn order_is_that_of_a_sorted_list() {
+        const DEPTH: u32 = 200;
+        let mut seed = 88_172_645_463_325_252u64;
+        let mut random = move |n: u64| {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            seed % n
+        };
+        for spread in [1u64, 3, 50, 2049] {
+            let mut queue = RunQueue::new(DEPTH);
+            let mut model: Vec<(u64, usize)> = Vec::new();
+            let mut tasks: Vec<Box<Task>> = Vec::new();
+            let mut idle: Vec<usize> = Vec::new();
+            let mut inserted = 0u64;
+            for i in 0..300 {
+                let mut task = Box::<Task>::new_uninit();
+                // SAFETY: the box has a task's size.
+                unsafe { Task::init(task.as_mut_ptr(), 1) };
+                // SAFETY: just initialised.
+                tasks.push(unsafe { task.assume_init() });
+                idle.push(i);
+            }
+            for _ in 0..20_000 {
+                let what = random(10);
+                if what < 5 && !idle.is_empty() {
+                    let i = idle.swap_remove(random(idle.len() as u64) as usize);
+                    let nice = random(spread) as i64 - (spread as i64) / 2;
+                    tasks[i].nice = nice as i16;
+                    inserted += 1;
+                    let key = inserted + (nice + NICE_MAX) as u64 * u64::from(DEPTH);
+                    model.push((key, i));
+                    model.sort_by_key(|&(k, _)| k);
+                    // SAFETY: the task is in no queue.
+                    unsafe { queue.insert(&raw mut tasks[i].rq) };
+                } else if what < 6 && !model.is_empty() {
+                    let (_, i) = model.remove(random(model.len() as u64) as usize);
+                    idle.push(i);
+                    // SAFETY: the task is in this queue.
+                    unsafe { queue.remove(&raw mut tasks[i].rq) };
+                } else {
+                    // SAFETY: this thread owns the queue.
+                    let node = unsafe { queue.pop() };
+                    if model.is_empty() {
+                        assert!(node.is_null());
+                        continue;
+                    }
+                    let got = tasks
+                        .iter()
+                        .position(|t| core::ptr::eq(&raw const **t, task_of_rq(node)))
+                        .unwrap();
+                    let (key, _) = model[0];
+                    let place = model.iter().position(|&(_, i)| i == got).unwrap();
+                    assert_eq!(model[place].0, key, "spread {spread}");
+                    model.remove(place);
+                    idle.push(got);
+                }
+                assert_eq!(queue.len() as usize, model.len());
+            }
+        }
+    }
+}
