@@ -170,7 +170,7 @@ fn fd_1_delete_inside_the_callback() {
 /// life is on its way in or out.
 #[test]
 fn reuse_under_a_late_report() {
-    model(None, || {
+    model(Some(5), || {
         let fd = Fd::new(0b11);
         let t = spawn(&fd, |fd| fd.report(1, || fd.look()));
         let mut lives = 1;
@@ -188,7 +188,7 @@ fn reuse_under_a_late_report() {
 /// not close it under the user's hands.
 #[test]
 fn reuse_under_a_late_report_with_a_user() {
-    model(Some(3), || {
+    model(Some(2), || {
         let fd = Fd::new(0b110);
         let late = spawn(&fd, |fd| fd.report(1, || fd.look()));
         let user = spawn(&fd, |fd| fd.report(2, || fd.look()));

@@ -12,9 +12,10 @@
 //!
 //! Why it is right:
 //! 1. `enter` sets its running bit, then looks at `thread_mask`; `orphan`
-//!    zeroes `thread_mask`, then does a read-modify-write on `running`.
-//!    These two are ordered by `running`'s modification order: either the
-//!    entrant sees 0 and backs out, or `orphan` sees its bit (INV-61, 62).
+//!    zeroes `thread_mask`, grants the token, then does a read-modify-write
+//!    on `running` (in `claim`). These are ordered by `running`'s
+//!    modification order: either the entrant sees 0 and backs out, or
+//!    `orphan` sees its bit and leaves the close to it (INV-61, 62).
 //! 2. MUST_CLOSE and the generation share a word. `claim` reads it, finds
 //!    `running` empty, and by compare-exchange on that very word clears the
 //!    token and begins the next generation: so the same life was orphaned all
@@ -26,8 +27,9 @@
 //! 3. Everybody who turns `running` to 0 tries to claim after having done
 //!    so, and everybody who gives up does so because of a bit in `running`
 //!    whose holder will try. So somebody closes.
-//! 4. A deleter without a running bit must not touch the slot once others
-//!    can close it: it zeroes `thread_mask` before it grants the token.
+//! 4. A deleter that is not inside must not touch the slot once others can
+//!    close it: so it zeroes `thread_mask` before it grants the token, and
+//!    grants it to the life that it was called for, or not at all.
 //! 5. `takeover` marks itself in the state (TAKING) before it exchanges
 //!    `running` 0 → me. An entrant whose bit came first makes the exchange
 //!    fail; one that came later sees TAKING until `thread_mask` is rewritten,
@@ -194,30 +196,13 @@ impl Slot {
         }
     }
 
-    /// Makes the descriptor an orphan. `tid`: the caller's own id if it is
-    /// registered; it leaves if it is inside.
+    /// Makes the descriptor an orphan. `tid`: the caller's own id if it has
+    /// one; it leaves if it is inside.
+    ///
+    /// INV-65 has deleters set a running bit first. Here who is outside needs
+    /// none (rule 4), so that threads without an id delete like all others
+    /// and entrants never see a deleter.
     pub fn orphan(&self, tid: Option<usize>) -> Orphan {
-        let Some(tid) = tid else {
-            return self.orphan_from_outside();
-        };
-        let me = 1u64 << tid;
-        // The bit pins the life: nobody closes before it is cleared below,
-        // and no takeover succeeds (INV-65).
-        // PAIRS: leave's and claim's read-modify-writes.
-        self.running.fetch_or(me, Ordering::AcqRel);
-        // PAIRS: claim's Acquire.
-        let before = self.word.fetch_or(MUST_CLOSE, Ordering::AcqRel);
-        // PAIRS: enter's Acquire.
-        self.thread_mask.store(0, Ordering::Release);
-        match self.leave(tid) {
-            Leave::CloseNow(closing) => Orphan::CloseNow(closing),
-            _ if before & MUST_CLOSE != 0 => Orphan::Twice,
-            _ => Orphan::Deferred,
-        }
-    }
-
-    /// For a thread that has no running bit: rule 4 above.
-    fn orphan_from_outside(&self) -> Orphan {
         // PAIRS: the Release of whoever changed the state.
         let mut word = self.word.load(Ordering::Acquire);
         if word & MUST_CLOSE != 0 {
@@ -238,6 +223,13 @@ impl Slot {
             ) {
                 Ok(_) => break,
                 Err(now) => word = now,
+            }
+        }
+        if let Some(tid) = tid {
+            let me = 1u64 << tid;
+            if self.running_mask() & me != 0 {
+                // PAIRS: as in leave().
+                self.running.fetch_and(!me, Ordering::AcqRel);
             }
         }
         match self.claim() {
