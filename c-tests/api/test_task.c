@@ -781,17 +781,18 @@ START_TEST(task_18_no_wakeup_is_lost)
 END_TEST
 
 /* TASK-43, INV-30: one instance at a time, whoever wakes. */
-static atomic_int inside, overlaps;
+static atomic_int inside[2], overlaps;
 
 static struct task *alone(struct task *t, void *ctx, unsigned int state)
 {
-	(void)ctx;
+	atomic_int *within = ctx;
+
 	(void)state;
-	if (atomic_fetch_add(&inside, 1))
+	if (atomic_fetch_add(within, 1))
 		atomic_fetch_add(&overlaps, 1);
 	for (int i = 0; i < 200; i++)
 		__asm__ volatile("" ::: "memory");
-	atomic_fetch_sub(&inside, 1);
+	atomic_fetch_sub(within, 1);
 	atomic_fetch_add(&runs, 1);
 	return t;
 }
@@ -802,6 +803,8 @@ START_TEST(task_43_one_instance_at_a_time)
 	struct task *t = task_with(task_new_anywhere(), alone);
 	struct tasklet *tl = tasklet_with(0, alone);
 
+	t->context = &inside[0];
+	tl->context = &inside[1];
 	for (int i = 0; i < 20000; i++) {
 		task_wakeup(t, TASK_WOKEN_MSG);
 		tasklet_wakeup_on(tl, i & 3);
