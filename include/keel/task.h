@@ -73,6 +73,9 @@ struct pool_head;
 /** The application's own flag, kept across runs. */
 #define TASK_F_USR1 0x00010000
 
+/** A place in a queue, for tasklet_wakeup_after(). */
+struct list;
+
 /**
  * A unit of work with a timer and a priority. Made by task_new() and its
  * like, freed by task_destroy() or task_kill().
@@ -134,11 +137,6 @@ struct tasklet {
     int tid;
     /** The library's. */
     uint64_t keel_private[4];
-};
-
-/** A place in a queue, for tasklet_wakeup_after(). */
-struct list {
-    uint8_t _opaque[0];
 };
 
 /** The pool of tasks, for statistics. NULL before keel_init(). */

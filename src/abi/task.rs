@@ -466,11 +466,8 @@ pub unsafe extern "C" fn tasklet_wakeup_after(head: *mut list, tl: *mut tasklet)
 }
 
 /// A place in a queue, for tasklet_wakeup_after().
-#[repr(C)]
 #[allow(non_camel_case_types)]
-pub struct list {
-    _opaque: [u8; 0],
-}
+pub struct list(());
 
 /// Cancels a tasklet's pending run. Doing so twice is harmless.
 ///
