@@ -174,7 +174,14 @@ impl World {
                     assert_eq!(self.shared(p), free.min(floor));
                 }
             }
-            Op::PollGc(t) => self.registry.poll_gc(&self.locals[t]),
+            Op::PollGc(t) => {
+                let before: Vec<_> = (0..SIZES.len()).map(|p| self.shared(p)).collect();
+                self.registry.poll_gc(&self.locals[t]);
+                for (p, before) in before.into_iter().enumerate() {
+                    let floor = u64::from(self.pool(p).minavail());
+                    assert!(self.shared(p) <= before.max(floor));
+                }
+            }
             Op::Leave(t) => {
                 self.registry.flush_local(&self.locals[t]);
                 assert_eq!(self.locals[t].bytes(), 0);
@@ -271,6 +278,38 @@ fn worked_values_of_one_dominant_pool() {
     }
 }
 
+/// The newest object is handed out first, or last with "cold-first"; the
+/// oldest are evicted.
+#[test]
+fn order_of_the_cache() {
+    for words in ["hot-first", "cold-first"] {
+        let registry = Registry::new();
+        assert_eq!(registry.debug(words.as_bytes()), 0);
+        let local = Local::new(0);
+        registry.attach(&local);
+        let pool = registry.create(b"order", 1024, 0, 0).unwrap();
+        // SAFETY: the pool exists; every object is freed once.
+        unsafe {
+            let pool = pool.as_ref();
+            let alloc = || registry.alloc(pool, Some(&local), 0);
+            let objects: Vec<_> = (0..385).map(|_| alloc()).collect();
+            objects
+                .iter()
+                .for_each(|&o| registry.free(pool, Some(&local), o));
+            assert_eq!(pool.cached_by(0), 377);
+            let mut cached: Vec<_> = (0..377).map(|_| alloc()).collect();
+            if words == "hot-first" {
+                cached.reverse();
+            }
+            assert_eq!(cached, objects[8..]);
+            cached
+                .into_iter()
+                .for_each(|o| registry.free(pool, Some(&local), o));
+            assert_eq!(registry.destroy_all(Some(&local)), 0);
+        }
+    }
+}
+
 /// Spec section 12: many small shares stay until the limit, then the coldest
 /// go until 7/8.
 #[test]
@@ -344,11 +383,14 @@ fn pool_11_gc_respects_the_floor() {
     // SAFETY: the pool exists; every object is freed once.
     unsafe {
         let pool = pool.as_ref();
+        let local = Local::new(0);
+        registry.attach(&local);
         pool.set_minavail(12);
         let mut objects: Vec<_> = (0..32).map(|_| registry.alloc(pool, None, 0)).collect();
         objects
             .drain(..12)
-            .for_each(|o| registry.free(pool, None, o));
+            .for_each(|o| registry.free(pool, Some(&local), o));
+        registry.flush_local(&local);
         assert_eq!(pool.stats().cached, 12);
         pool.set_minavail(10);
         registry.gc(None);

@@ -227,3 +227,59 @@ impl Local {
         self.count.set(self.count.get().wrapping_sub(1));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::VecDeque;
+
+    fn empty() -> Cache {
+        Cache {
+            ring: Cell::new(ptr::null_mut()),
+            capacity: Cell::new(0),
+            top: AtomicU32::new(u32::MAX - 20),
+            bottom: AtomicU32::new(u32::MAX - 20),
+            stamp: Cell::new(0),
+        }
+    }
+
+    #[test]
+    fn a_ring_is_a_deque() {
+        let cache = empty();
+        let mut model = VecDeque::new();
+        let mut seed = 1u32;
+        for i in 1..5000 {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let grows = (i / 500) % 2 == 0;
+            match seed >> 29 {
+                0 => assert_eq!(
+                    cache.pop_oldest(),
+                    model.pop_front().unwrap_or(ptr::null_mut())
+                ),
+                1..=3 if grows => {
+                    assert_eq!(
+                        cache.pop_newest(),
+                        model.pop_back().unwrap_or(ptr::null_mut())
+                    );
+                }
+                1..=5 if !grows => {
+                    assert_eq!(
+                        cache.pop_newest(),
+                        model.pop_back().unwrap_or(ptr::null_mut())
+                    );
+                }
+                _ => {
+                    let object = ptr::without_provenance_mut(i);
+                    assert!(cache.push(object, 0) || cache.grow() && cache.push(object, 0));
+                    model.push_back(object);
+                }
+            }
+            assert_eq!(cache.len() as usize, model.len());
+        }
+        assert!(cache.capacity.get() > FIRST_CAPACITY);
+        while !cache.pop_newest().is_null() {}
+        cache.drop_ring();
+        assert!(cache.pop_newest().is_null());
+        assert!(cache.pop_oldest().is_null());
+    }
+}

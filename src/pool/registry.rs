@@ -642,6 +642,21 @@ mod tests {
     }
 
     #[test]
+    fn pool_15_links_and_tags_fit_every_size() {
+        for debug in [0, debug::TAG] {
+            for flags in [0, MEM_F_EXACT] {
+                for size in 0..100 {
+                    let shape = Shape::new(size, 0, flags, debug).unwrap();
+                    assert!(shape.size >= size);
+                    assert!(flags == 0 || shape.size == size);
+                    assert!(shape.real as usize >= size_of::<Item>());
+                    assert!(debug == 0 || shape.real >= shape.size + 8);
+                }
+            }
+        }
+    }
+
+    #[test]
     fn pool_29_heads_are_aligned() {
         let registry = Registry::new();
         for i in 0..50 {

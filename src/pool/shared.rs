@@ -183,9 +183,10 @@ impl SharedList {
         // PAIRS: hold's Acquire, for links written by earlier owners.
         #[cfg(not(loom))]
         self.head.store(head, Ordering::Release);
-        // loom lets a plain store stay unseen for ever, hence no progress for
-        // those who wait. An exchange is a little stronger than what ships:
-        // the store's own Release is checked by loom_pool's publication model.
+        // Loom does not see that this store comes after the exchanges of BUSY
+        // for BUSY by those who wait, and would let them wait for ever; hence
+        // an exchange. It also carries on what earlier pushes released, so
+        // the store's own Release is ThreadSanitizer's to check, not loom's.
         #[cfg(loom)]
         self.head.swap(head, Ordering::Release);
     }
