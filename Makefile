@@ -52,7 +52,7 @@ HEADERS := $(wildcard include/keel/*.h include/keel/compat/*.h)
 .DELETE_ON_ERROR:
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r t d; do printf '%-22s %s\n' "$$t" "$$d"; done
+	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r t d; do printf '%-22s %s\n' "$$t" "$$d"; done
 
 all: $(LIBS) ## builds libkeel.so and libkeel.a below build/
 
@@ -185,11 +185,14 @@ $(BUILD)/c-tests/%: c-tests/%.c $(wildcard c-tests/*/*.h) $(INSTALLED)
 check-c: $(C_PROGRAMS) ## the C tests
 	$(Q)$(STAGE_ENV) tools/suite.sh $@ tools/programs.sh $(C_PROGRAMS)
 
-# tsan.bats and valgrind.bats are for the suites of these names.
-E2E := $(filter-out %/tsan.bats %/valgrind.bats,$(wildcard c-tests/e2e/*.bats))
 bats = $(if $(1),bats --formatter tap $(1),echo no tests yet)
 check-e2e: $(EXAMPLES) ## the example proxy between nginx, curl and wrk
-	$(Q)$(STAGE_ENV) tools/suite.sh $@ $(call bats,$(E2E))
+	$(Q)$(STAGE_ENV) tools/suite.sh $@ $(call bats,$(wildcard c-tests/e2e/*.bats))
+
+# $(call traffic,COMMAND,REQUESTS,SECONDS): that many requests through the proxy under a checker.
+SANITIZED := $(wildcard c-tests/e2e/sanitized.sh)
+traffic = $(if $(SANITIZED),PROXY="$(1)" REQUESTS=$(2) SECONDS_MAX=$(3) $(SANITIZED) && echo ok $(2) requests || \
+	echo not ok $(2) requests,echo no proxy yet)
 
 check-tsan: ## C tests and proxy under ThreadSanitizer
 	$(Q)$(MAKE) --no-print-directory SANITIZE=thread tsan
@@ -197,13 +200,13 @@ check-tsan: ## C tests and proxy under ThreadSanitizer
 .PHONY: tsan
 tsan: $(C_PROGRAMS) $(EXAMPLES)
 	$(Q)$(STAGE_ENV) TSAN_OPTIONS="halt_on_error=1 $$TSAN_OPTIONS" CK_TIMEOUT_MULTIPLIER=10 tools/suite.sh check-tsan \
-		sh -c 'tools/programs.sh $(C_PROGRAMS); $(call bats,$(wildcard c-tests/e2e/tsan.bats))'
+		sh -c 'tools/programs.sh $(C_PROGRAMS); $(call traffic,$(abspath $(BUILD))/proxy,50000,300)'
 
+MEMCHECK := valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite,indirect
 check-valgrind: $(C_PROGRAMS) $(EXAMPLES) ## C tests and proxy under valgrind's memcheck
 	$(Q)$(STAGE_ENV) CK_TIMEOUT_MULTIPLIER=20 tools/suite.sh $@ \
-		sh -c 'RUNNER="valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite,indirect" \
-			tools/programs.sh $(filter $(BUILD)/c-tests/api/%,$(C_PROGRAMS)); \
-			$(call bats,$(wildcard c-tests/e2e/valgrind.bats))'
+		sh -c 'RUNNER="$(MEMCHECK)" tools/programs.sh $(filter $(BUILD)/c-tests/api/%,$(C_PROGRAMS)); \
+			$(call traffic,$(MEMCHECK) $(abspath $(BUILD))/proxy,500,300)'
 
 # --- the rest --------------------------------------------------------------
 

@@ -26,7 +26,7 @@ mod headers {
 
     /// What a header includes, by the words that it uses.
     const INCLUDES: [(&[&str], &str); 5] = [
-        (&["size_t", "NULL"], "stddef.h"),
+        (&["size_t"], "stddef.h"),
         (
             &[
                 "uint8_t", "int8_t", "uint16_t", "int16_t", "uint32_t", "int32_t", "uint64_t",

@@ -8,7 +8,6 @@
 
 pub mod fd;
 pub mod pool;
-#[cfg(not(loom))]
 pub mod runtime;
 pub mod sync;
 pub mod sys;

@@ -43,7 +43,6 @@ missing() {
 
 lacking=$(missing)
 if [ -n "$lacking" ]; then
-	packages=$(for need in $lacking; do package "$need"; done | tr '\n' ' ')
 	if [ "$(id -u)" -eq 0 ]; then
 		sudo=
 	elif command -v sudo > /dev/null && sudo -n true 2> /dev/null; then
@@ -51,20 +50,20 @@ if [ -n "$lacking" ]; then
 	else
 		sudo=no
 	fi
-	if [ "$sudo" = no ] || ! command -v apt-get > /dev/null; then
-		echo "lacking: $(echo $lacking). On Debian or Ubuntu, as root: apt-get install $packages" >&2
-		case " $(echo $lacking) " in *' cargo '*) echo "$cargo_advice" >&2 ;; esac
+	command -v apt-get > /dev/null || sudo=no
+	if [ "$sudo" != no ]; then $sudo apt-get update -qq > /dev/null 2>&1; fi
+
+	# No use installing a cargo that is too old.
+	old_cargo=
+	if ! is_there cargo && ! recent "$(apt-cache policy cargo 2> /dev/null | sed -n 's/.*Candidate: //p')"; then
+		old_cargo=yes
+	fi
+	packages=$(for need in $lacking; do [ "$need$old_cargo" = cargoyes ] || package "$need"; done | tr '\n' ' ')
+	if [ "$sudo" = no ] || [ -n "$old_cargo" ]; then
+		if [ -n "$packages" ]; then echo "lacking $(echo $lacking): as root, apt-get install $packages" >&2; fi
+		if [ -n "$old_cargo" ]; then echo "$cargo_advice" >&2; fi
 		exit 1
 	fi
-	$sudo apt-get update -qq > /dev/null 2>&1
-	case " $(echo $lacking) " in
-	*' cargo '*)
-		if ! recent "$(apt-cache policy cargo | sed -n 's/.*Candidate: //p')"; then
-			echo "$cargo_advice" >&2
-			exit 1
-		fi
-		;;
-	esac
 	echo "installing $packages"
 	# nginx and others are only wanted as programs: start no service.
 	# shellcheck disable=SC2086

@@ -40,6 +40,7 @@ harmless() {
 
 breach exports-in-abi src/pool/x.rs 'pub extern "C" fn f() {}'
 breach exports-in-abi src/fd/x.rs '#[unsafe(no_mangle)]\npub static A: u32 = 0;'
+breach exports-in-abi src/sys/x.rs '#[unsafe(no_mangle)]\nextern "C" fn f() {}'
 breach imports-in-sys src/pool/x.rs 'unsafe extern "C" {'
 breach libc-in-sys src/task/x.rs 'use libc::c_int;'
 breach libc-in-sys src/abi/x.rs 'fn f() { libc::close(0); }'
@@ -57,6 +58,7 @@ breach nothing-unfinished src/pool/x.rs "fn f() { to""do!() }"
 breach nothing-unfinished tests/x.rs "#[ign""ore]"
 breach no-machine-paths docs/x.md 'See /ho''me/me/keel.'
 
+harmless src/sys/x.rs 'extern "C" fn entry(arg: *mut c_void) -> *mut c_void {'
 harmless src/pool/x.rs 'type F = unsafe extern "C" fn(fd: i32);'
 harmless src/pool/x.rs '/// Unlike libc::malloc, or crate::task.'
 harmless src/abi/x.rs 'pub fn f(_: *mut libc::FILE, _: libc::pid_t) {}'

@@ -1,8 +1,14 @@
 #!/bin/sh
-# scripts.sh SCRIPT…: runs test scripts that print TAP lines.
+# scripts.sh SCRIPT…: runs test scripts that print TAP lines. One that fails
+# without naming a test has failed as one.
 set -u
 result=0
 for script in "$@"; do
-	sh "$script" || { echo "not ok $script (exit status $?)"; result=1; }
+	output=$("$script" 2>&1)
+	status=$?
+	printf '%s\n' "$output"
+	[ $status -eq 0 ] && continue
+	result=1
+	printf '%s\n' "$output" | grep -q '^not ok' || echo "not ok $script (exit status $status)"
 done
 exit $result

@@ -47,12 +47,12 @@ static void turns(int n)
 
 /* What most tasks here do: count, keep the reasons, expect no more. */
 static atomic_int runs;
-static unsigned int reasons;
+static atomic_uint reasons;
 
 static struct task *note(struct task *t, void *ctx, unsigned int state)
 {
 	(void)ctx;
-	reasons = state;
+	atomic_store(&reasons, state);
 	t->expire = TICK_ETERNITY;
 	atomic_fetch_add(&runs, 1);
 	return t;
@@ -132,7 +132,7 @@ START_TEST(wakeups_add_up_to_one_run)
 	task_wakeup(t, TASK_WOKEN_MSG);
 	turns(2);
 	ck_assert_int_eq(atomic_load(&runs), 1);
-	ck_assert_uint_eq(reasons & TASK_WOKEN_ANY, TASK_WOKEN_IO | TASK_WOKEN_MSG);
+	ck_assert_uint_eq(atomic_load(&reasons) & TASK_WOKEN_ANY, TASK_WOKEN_IO | TASK_WOKEN_MSG);
 	ck_assert_uint_eq(t->calls, 1);
 	ck_assert_uint_eq(t->state, TASK_SLEEPING);
 	ck_assert_int_eq(total_run_queues(), 0);
@@ -181,7 +181,7 @@ START_TEST(a_timer_is_never_early)
 	ck_assert_int_eq(next_timer_expiry(), when);
 	until(&runs, 1);
 	ck_assert_uint_ge(keel_now_ns() - begin, 29000000);
-	ck_assert_uint_eq(reasons & TASK_WOKEN_ANY, TASK_WOKEN_TIMER);
+	ck_assert_uint_eq(atomic_load(&reasons) & TASK_WOKEN_ANY, TASK_WOKEN_TIMER);
 	ck_assert_int_eq(task_in_wq(t), 0);
 	ck_assert_int_eq(next_timer_expiry(), TICK_ETERNITY);
 	task_destroy(t);
@@ -810,6 +810,11 @@ START_TEST(task_43_one_instance_at_a_time)
 	ck_assert_int_eq(atomic_load(&overlaps), 0);
 	ck_assert_int_gt(atomic_load(&runs), 0);
 	task_kill(t);
+	tasklet_set_tid(tl, 0);
+	tasklet_kill(tl);
+	for (int i = 0; i < 5000 && total_allocated_tasks(); i++)
+		usleep(1000);
+	ck_assert_int_eq(total_allocated_tasks(), 0);
 	stop_loops(th);
 }
 END_TEST

@@ -15,8 +15,6 @@
 #ifndef KEEL_POOL_H
 #define KEEL_POOL_H
 
-#include <stddef.h>
-
 #ifdef __cplusplus
 extern "C" {
 #endif

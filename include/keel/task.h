@@ -7,7 +7,6 @@
 #ifndef KEEL_TASK_H
 #define KEEL_TASK_H
 
-#include <stddef.h>
 #include <stdint.h>
 
 #ifdef __cplusplus

@@ -135,13 +135,16 @@ impl Cache {
 /// caches over all pools. Belongs to that thread; nobody else may use it while
 /// it is registered.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Local {
     tid: usize,
+    // Counters that move together are kept apart, or the compiler makes one
+    // slow vector operation of them.
     bytes: Cell<usize>,
-    count: Cell<usize>,
-    clock: Cell<u64>,
-    limit: Cell<usize>,
     soft: Cell<usize>,
+    count: Cell<usize>,
+    limit: Cell<usize>,
+    clock: Cell<u64>,
     gc_seen: Cell<u32>,
 }
 

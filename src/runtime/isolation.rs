@@ -94,9 +94,8 @@ impl Isolation {
         #[cfg(not(loom))]
         crate::sys::futex::wait(&self.owner, owner);
         #[cfg(loom)]
-        {
-            let _ = owner;
-            loom::thread::yield_now();
+        while self.owner.load(Ordering::Relaxed) == owner {
+            crate::sync::spin_hint();
         }
     }
 
@@ -125,7 +124,7 @@ impl Isolation {
             #[cfg(not(loom))]
             crate::sys::thread::yield_now();
             #[cfg(loom)]
-            loom::thread::yield_now();
+            crate::sync::spin_hint();
         }
     }
 
@@ -144,8 +143,9 @@ impl Isolation {
         if let Some(tid) = me {
             self.busy.fetch_or(1 << tid, Ordering::Relaxed);
         }
-        // PAIRS: busy_again's and isolate's Acquire.
-        self.owner.store(NOBODY, Ordering::Release);
+        // PAIRS: busy_again's and isolate's Acquire. An exchange, since loom
+        // lets those who wait for a plain store spin for ever.
+        self.owner.swap(NOBODY, Ordering::Release);
         #[cfg(not(loom))]
         crate::sys::futex::wake_all(&self.owner);
     }

@@ -4,6 +4,7 @@ use super::core_state::{Core, core};
 use super::{thread, turn};
 use crate::sync::atomic::{AtomicI32, Ordering};
 use crate::sys;
+use crate::sys::thread::Body;
 use core::ffi::{c_int, c_uint, c_void};
 
 /// A host's function that prepares a thread: 0, or what `run` shall return.
@@ -51,13 +52,15 @@ impl Plan {
     }
 }
 
-extern "C" fn entry(plan: *mut c_void) -> *mut c_void {
-    // SAFETY: `run` joins this thread before the plan goes.
-    let plan = unsafe { &*plan.cast::<Plan>() };
-    let tid = plan.next.fetch_add(1, Ordering::Relaxed);
-    plan.live(tid as usize, false);
-    core::ptr::null_mut()
+impl Body for Plan {
+    fn run(&self) {
+        let tid = self.next.fetch_add(1, Ordering::Relaxed);
+        self.live(tid as usize, false);
+    }
 }
+
+// SAFETY: `arg` is the host's word; the rest is shared by design.
+unsafe impl Sync for Plan {}
 
 /// Starts all other threads, becomes thread 0, returns when the loops are
 /// stopped and the others joined: 0, what an `init` returned, or a negative
@@ -78,21 +81,18 @@ pub unsafe fn run(init: Option<Init>, arg: *mut c_void) -> i32 {
     if core.running.swap(true, Ordering::Acquire) {
         return -sys::EALREADY;
     }
-    let mut plan = Plan {
+    let plan = Plan {
         core,
         init,
         arg,
         result: AtomicI32::new(0),
         next: AtomicI32::new(1),
     };
-    let shared = &raw mut plan;
     let mut handles: [Option<sys::thread::Handle>; super::config::MAX_THREADS] =
         [None; super::config::MAX_THREADS];
-    // SAFETY: the plan outlives the threads, which are joined below.
-    let plan = unsafe { &*shared };
     for handle in &mut handles[1..plan.core.config.nbthread] {
-        // SAFETY: as above.
-        match unsafe { sys::thread::spawn(entry, shared.cast()) } {
+        // SAFETY: the plan outlives the threads, which are joined below.
+        match unsafe { sys::thread::spawn(&plan) } {
             Ok(h) => *handle = Some(h),
             Err(_) => {
                 plan.fail(-sys::EAGAIN);

@@ -1,5 +1,6 @@
 //! Sleeping on a word, and waking those who do.
 
+#[cfg(not(loom))]
 use crate::sync::atomic::AtomicU32;
 
 #[cfg(not(loom))]

@@ -7,17 +7,27 @@ use core::mem::MaybeUninit;
 /// A joinable thread.
 pub type Handle = libc::pthread_t;
 
-/// Starts `entry(arg)` on a new thread that inherits the signal mask.
+/// What a new thread does.
+pub trait Body: Sync {
+    /// Its whole life.
+    fn run(&self);
+}
+
+extern "C" fn entry<B: Body>(body: *mut c_void) -> *mut c_void {
+    // SAFETY: spawn's caller keeps the body alive.
+    unsafe { (*body.cast::<B>()).run() };
+    core::ptr::null_mut()
+}
+
+/// Runs `body` on a new thread that inherits the signal mask.
 ///
 /// # Safety
-/// `arg` is whatever `entry` may use on another thread.
-pub unsafe fn spawn(
-    entry: extern "C" fn(*mut c_void) -> *mut c_void,
-    arg: *mut c_void,
-) -> Result<Handle, i32> {
+/// `body` lives until the thread is joined.
+pub unsafe fn spawn<B: Body>(body: &B) -> Result<Handle, i32> {
     let mut handle = MaybeUninit::uninit();
+    let arg = (&raw const *body).cast_mut().cast();
     // SAFETY: `handle` is written on success.
-    match unsafe { libc::pthread_create(handle.as_mut_ptr(), core::ptr::null(), entry, arg) } {
+    match unsafe { libc::pthread_create(handle.as_mut_ptr(), core::ptr::null(), entry::<B>, arg) } {
         // SAFETY: pthread_create succeeded.
         0 => Ok(unsafe { handle.assume_init() }),
         e => Err(e),

@@ -7,6 +7,7 @@
 //! agrees, the place is stable (INV-36).
 
 use crate::sync::atomic::{AtomicU32, Ordering};
+use crate::sync::{Mutex, MutexGuard};
 
 const NOWHERE: u32 = 0;
 
@@ -28,10 +29,14 @@ impl Home {
         Self(AtomicU32::new(NOWHERE))
     }
 
-    /// The queue that seems to hold the task: stale until that queue's lock
-    /// is held and [`Home::is`] confirms it.
+    /// Whether the task is in a queue; stale at once without its lock.
     #[inline]
-    pub fn get(&self) -> Option<usize> {
+    pub fn is_filed(&self) -> bool {
+        self.get().is_some()
+    }
+
+    #[inline]
+    fn get(&self) -> Option<usize> {
         // PAIRS: leave's Release: whoever sees "nowhere" sees the unlinking.
         match self.0.load(Ordering::Acquire) {
             NOWHERE => None,
@@ -39,21 +44,54 @@ impl Home {
         }
     }
 
-    /// Whether the task is in queue `k`, whose lock the caller holds.
+    // Whether the task is in queue `k`, whose lock the caller holds.
     #[inline]
-    pub fn is(&self, k: usize) -> bool {
+    fn is(&self, k: usize) -> bool {
         self.0.load(Ordering::Relaxed) == k as u32 + 1
     }
 
-    /// Claims a task that is nowhere for queue `k`, whose lock the caller
-    /// holds. False: somebody else was first.
+    // Claims a task that is nowhere for queue `k`, whose lock the caller
+    // holds. False: somebody else was first.
     #[inline]
-    #[must_use]
-    pub fn claim(&self, k: usize) -> bool {
+    fn claim(&self, k: usize) -> bool {
         // PAIRS: leave's Release: the node's links are free.
         self.0
             .compare_exchange(NOWHERE, k as u32 + 1, Ordering::Acquire, Ordering::Relaxed)
             .is_ok()
+    }
+
+    /// Locks the queue that holds the task: its number and the lock. `None`:
+    /// it is in no queue.
+    pub fn lock<'q, Q: 'q>(
+        &self,
+        queue: impl Fn(usize) -> &'q Mutex<Q>,
+    ) -> Option<(usize, MutexGuard<'q, Q>)> {
+        loop {
+            let k = self.get()?;
+            let guard = queue(k).lock();
+            if self.is(k) {
+                return Some((k, guard));
+            }
+        }
+    }
+
+    /// The same, but a task that is in no queue is claimed for the one that
+    /// `wanted` names. Returns whether it was in one.
+    pub fn lock_or_claim<'q, Q: 'q>(
+        &self,
+        wanted: impl Fn() -> usize,
+        queue: impl Fn(usize) -> &'q Mutex<Q>,
+    ) -> (usize, MutexGuard<'q, Q>, bool) {
+        loop {
+            if let Some((k, guard)) = self.lock(&queue) {
+                return (k, guard, true);
+            }
+            let k = wanted();
+            let guard = queue(k).lock();
+            if self.claim(k) {
+                return (k, guard, false);
+            }
+        }
     }
 
     /// The task leaves queue `k`, whose lock the caller holds and from which

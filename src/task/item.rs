@@ -1,6 +1,7 @@
 //! What the queues hold: tasks and tasklets, as C sees them.
 
 use super::flags;
+use super::request::Request;
 use super::state::State;
 use super::tick;
 use crate::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
@@ -129,7 +130,6 @@ impl Task {
     ///
     /// # Safety
     /// `task` is valid for writing a `Task`.
-    #[cfg(not(loom))]
     pub unsafe fn init(task: *mut Task, mask: u64) {
         let shared = if mask.count_ones() > 1 {
             flags::SHARED_WQ
@@ -203,7 +203,6 @@ impl Tasklet {
     ///
     /// # Safety
     /// `tasklet` is valid for writing a `Tasklet`.
-    #[cfg(not(loom))]
     pub unsafe fn init(tasklet: *mut Tasklet) {
         let new = Tasklet {
             head: Head {
@@ -217,61 +216,5 @@ impl Tasklet {
         };
         // SAFETY: by this function's contract.
         unsafe { tasklet.write(new) };
-    }
-}
-
-/// A date that any thread may bring forward: the earliest wins, and nothing
-/// is lost whoever runs meanwhile (INV-39; museum pattern 2).
-#[derive(Debug)]
-#[repr(transparent)]
-pub struct Request(AtomicI32);
-
-impl Request {
-    /// No request.
-    #[cfg(not(loom))]
-    pub const fn new() -> Self {
-        Self(AtomicI32::new(tick::ETERNITY))
-    }
-
-    /// No request.
-    #[cfg(loom)]
-    pub fn new() -> Self {
-        Self(AtomicI32::new(tick::ETERNITY))
-    }
-
-    /// Asks for a run at `when` at the latest.
-    pub fn bring_forward(&self, when: i32) {
-        let mut old = self.0.load(Ordering::Relaxed);
-        loop {
-            let new = tick::first(old, when);
-            if new == old {
-                return;
-            }
-            match self
-                .0
-                .compare_exchange_weak(old, new, Ordering::Relaxed, Ordering::Relaxed)
-            {
-                Ok(_) => return,
-                Err(now) => old = now,
-            }
-        }
-    }
-
-    /// Takes the request. The caller holds RUNNING.
-    #[inline]
-    pub fn take(&self) -> Option<i32> {
-        if self.0.load(Ordering::Relaxed) == tick::ETERNITY {
-            return None;
-        }
-        match self.0.swap(tick::ETERNITY, Ordering::Relaxed) {
-            tick::ETERNITY => None,
-            when => Some(when),
-        }
-    }
-}
-
-impl Default for Request {
-    fn default() -> Self {
-        Self::new()
     }
 }

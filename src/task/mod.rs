@@ -32,9 +32,11 @@
 mod dump;
 pub mod flags;
 pub mod home;
+#[cfg(not(loom))]
 pub mod item;
 #[cfg(not(loom))]
 mod life;
+pub mod request;
 #[cfg(not(loom))]
 pub mod run;
 #[cfg(not(loom))]
@@ -48,6 +50,7 @@ mod timers;
 #[cfg(not(loom))]
 mod wakeups;
 
+#[cfg(not(loom))]
 pub use item::{Head, Process, Task, Tasklet};
 
 #[cfg(not(loom))]

@@ -87,7 +87,7 @@ impl Tasks {
         let mut wakes = ThreadSet::EMPTY;
         match task.head.state.hold_timer() {
             Hold::Held => {
-                let date = if task.home.get().is_some() {
+                let date = if task.home.is_filed() {
                     tick::first(when, task.date())
                 } else {
                     when
@@ -141,38 +141,31 @@ impl Tasks {
     // to wake for it.
     fn file_shared(&self, task: &Task, date: u64, by: Caller) -> ThreadSet {
         let node = (&raw const task.wq).cast_mut();
-        loop {
-            let home = task.home.get();
-            // A task that is nowhere goes to the caller, who is awake and
-            // computes its poll timeout afterwards.
-            let k = home.or(by.tid).unwrap_or_else(|| self.pick(task.mask()));
-            let sched = self.sched(k);
-            let mut wheel = sched.shared.lock();
-            let agreed = match home {
-                None => task.home.claim(k),
-                Some(_) => task.home.is(k),
-            };
-            if !agreed {
-                continue;
-            }
-            // SAFETY: the lock of the wheel that the home word names is ours.
-            unsafe {
-                if home.is_some() {
-                    if date >= (*node).time() {
-                        return ThreadSet::EMPTY;
-                    }
-                    wheel.remove(node);
+        // A task that is nowhere goes to the caller, who is awake and computes
+        // its poll timeout afterwards.
+        let wanted = || by.tid.unwrap_or_else(|| self.pick(task.mask()));
+        let (k, mut wheel, filed) = task.home.lock_or_claim(wanted, |k| &self.sched(k).shared);
+        let sched = self.sched(k);
+        // SAFETY: the lock of the wheel that the home word names is ours.
+        unsafe {
+            if filed {
+                if date >= (*node).time() {
+                    return ThreadSet::EMPTY;
                 }
-                wheel.add(node, date, 0);
+                wheel.remove(node);
+            } else if wheel.is_empty() {
+                // Its clock may stand where the last timer left it.
+                wheel.reset(by.now);
             }
-            let before = sched.next_shared();
-            sched.publish_next(&mut wheel);
-            drop(wheel);
-            return if date < before && by.tid != Some(k) {
-                ThreadSet::one(k)
-            } else {
-                ThreadSet::EMPTY
-            };
+            wheel.add(node, date, 0);
+        }
+        let before = sched.next_shared();
+        sched.publish_next(&mut wheel);
+        drop(wheel);
+        if date < before && by.tid != Some(k) {
+            ThreadSet::one(k)
+        } else {
+            ThreadSet::EMPTY
         }
     }
 
@@ -194,17 +187,11 @@ impl Tasks {
             }
             return;
         }
-        while let Some(k) = task.home.get() {
-            let sched = self.sched(k);
-            let mut wheel = sched.shared.lock();
-            if task.home.is(k) {
-                // SAFETY: the lock of the wheel that the home word names is
-                // ours.
-                unsafe { wheel.remove(node) };
-                task.home.leave(k);
-                sched.publish_next(&mut wheel);
-                return;
-            }
+        if let Some((k, mut wheel)) = task.home.lock(|k| &self.sched(k).shared) {
+            // SAFETY: the lock of the wheel that the home word names is ours.
+            unsafe { wheel.remove(node) };
+            task.home.leave(k);
+            self.sched(k).publish_next(&mut wheel);
         }
     }
 
@@ -230,7 +217,7 @@ impl Tasks {
         // SAFETY: live by contract. Stale for tasks that others may move.
         unsafe {
             if (*t).is_shared() {
-                (*t).home.get().is_some()
+                (*t).home.is_filed()
             } else {
                 (*t).wq.is_linked()
             }

@@ -1,0 +1,257 @@
+//! Every interleaving of the self-locked shared list: threads take a cluster,
+//! take all, and put back, while what they do not put back is scribbled over
+//! at once, as by a system that reuses or unmaps what it gets. Loom reports
+//! whoever still reads it (POOL-1), whoever never gets the head (POOL-2), and
+//! the counts at the end show what was lost or doubled (POOL-3).
+//!
+//! The models make the store that unlocks the head an exchange (see publish()
+//! in src/pool/shared.rs), without which loom lets waiters starve.
+//!
+//! Run: RUSTFLAGS="--cfg loom" cargo test --release --test loom_pool
+#![cfg(loom)]
+
+use keel::pool::shared::{Cluster, Item, SharedList};
+use loom::cell::UnsafeCell;
+use loom::sync::Arc;
+use loom::thread;
+
+/// An object: its links, and what a user wrote in it.
+#[derive(Default)]
+struct Object {
+    item: Item,
+    data: UnsafeCell<u32>,
+}
+
+struct World {
+    list: SharedList,
+    objects: Vec<Object>,
+}
+
+// SAFETY: objects belong to whoever took them from the list, which is what
+// the models check.
+unsafe impl Sync for World {}
+// SAFETY: as above.
+unsafe impl Send for World {}
+
+impl World {
+    /// A list of clusters of the given sizes.
+    fn new(clusters: &[usize]) -> Arc<Self> {
+        Self::with_spares(clusters, 0)
+    }
+
+    /// The same, and objects that belong to nobody yet: the last ones.
+    fn with_spares(clusters: &[usize], spares: usize) -> Arc<Self> {
+        let count = clusters.iter().sum::<usize>() + spares;
+        let world = Self {
+            list: SharedList::new(),
+            objects: (0..count).map(|_| Object::default()).collect(),
+        };
+        let mut at = 0;
+        for &size in clusters {
+            world.put(&(at..at + size).collect::<Vec<_>>());
+            at += size;
+        }
+        Arc::new(world)
+    }
+
+    /// The number of an object.
+    fn number(&self, item: *mut Item) -> usize {
+        self.objects
+            .iter()
+            .position(|o| std::ptr::eq(&o.item, item))
+            .expect("a link that leads to no object")
+    }
+
+    fn numbers(&self, mut cluster: Cluster) -> Vec<usize> {
+        let mut numbers = Vec::new();
+        while let Some(item) = cluster.take() {
+            numbers.push(self.number(item));
+        }
+        numbers
+    }
+
+    /// Takes a cluster and uses its objects.
+    fn pop(&self) -> Vec<usize> {
+        let taken = self.list.pop().map_or(Vec::new(), |c| self.numbers(c));
+        self.write(&taken);
+        taken
+    }
+
+    /// Takes all and uses the objects.
+    fn take_all(&self) -> Vec<usize> {
+        let mut taken = Vec::new();
+        for cluster in self.list.take_all() {
+            taken.extend(self.numbers(cluster));
+        }
+        self.write(&taken);
+        taken
+    }
+
+    /// A user's writes: a race with another user, or with the last one, shows.
+    fn write(&self, numbers: &[usize]) {
+        for &n in numbers {
+            // SAFETY: loom checks that nobody else is here.
+            self.objects[n].data.with_mut(|p| unsafe { *p += 1 });
+        }
+    }
+
+    /// Puts objects that the caller owns into the list, as one cluster.
+    fn put(&self, numbers: &[usize]) {
+        let mut cluster = Cluster::EMPTY;
+        for &n in numbers {
+            let item = (&raw const self.objects[n].item).cast_mut();
+            // SAFETY: the caller's objects.
+            unsafe { cluster.add(item) };
+        }
+        self.list.push(cluster);
+    }
+
+    /// Gives objects that the caller owns to the system.
+    fn free(&self, numbers: &[usize]) {
+        for &n in numbers {
+            // SAFETY: the caller's objects.
+            unsafe { self.objects[n].item.scribble() };
+        }
+    }
+
+    /// Nobody lost, nobody twice: all objects are in `seen` or in the list.
+    fn check(&self, seen: Vec<Vec<usize>>) {
+        let mut all: Vec<usize> = seen.into_iter().flatten().collect();
+        all.extend(self.take_all());
+        all.sort_unstable();
+        assert_eq!(all, (0..self.objects.len()).collect::<Vec<_>>());
+        // The list is as good as new.
+        assert!(self.list.pop().is_none());
+        self.put(&[0]);
+        assert_eq!(self.pop(), [0]);
+    }
+}
+
+type Thread = fn(&World) -> Vec<usize>;
+
+/// Runs each function on a thread of its own; they return what they keep.
+fn run(world: &Arc<World>, threads: &[Thread]) {
+    let handles: Vec<_> = threads
+        .iter()
+        .map(|&f| {
+            let world = world.clone();
+            thread::spawn(move || f(&world))
+        })
+        .collect();
+    let kept = handles.into_iter().map(|h| h.join().unwrap()).collect();
+    world.check(kept);
+}
+
+/// Every interleaving, or those with up to `bound` preemptions.
+fn model(bound: Option<usize>, f: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = bound;
+    builder.max_branches = 20_000;
+    builder.check(f);
+}
+
+fn pop_and_free(world: &World) -> Vec<usize> {
+    let taken = world.pop();
+    world.free(&taken);
+    taken
+}
+
+fn pop_and_put(world: &World) -> Vec<usize> {
+    let taken = world.pop();
+    world.put(&taken);
+    Vec::new()
+}
+
+fn flush(world: &World) -> Vec<usize> {
+    let taken = world.take_all();
+    world.free(&taken);
+    taken
+}
+
+fn trim(world: &World) -> Vec<usize> {
+    let mut taken = world.pop();
+    let kept = taken.split_off(taken.len() / 2);
+    world.free(&taken);
+    world.put(&kept);
+    taken
+}
+
+fn put_last(world: &World) -> Vec<usize> {
+    world.put(&[world.objects.len() - 1]);
+    Vec::new()
+}
+
+/// The hazard of story 1: both read the first object's link, and one of them
+/// gives that object to the system.
+#[test]
+fn pool_1_two_pops_two_threads() {
+    model(None, || {
+        run(&World::new(&[1, 1]), &[pop_and_free, pop_and_free])
+    });
+}
+
+#[test]
+fn pool_1_pop_of_the_last_object() {
+    model(None, || {
+        run(&World::new(&[1]), &[pop_and_free, pop_and_free])
+    });
+}
+
+#[test]
+fn pool_2_two_flushes_and_then_a_user() {
+    model(None, || {
+        // check() uses the list afterwards: it must not be left BUSY.
+        run(&World::new(&[2]), &[flush, flush]);
+    });
+}
+
+#[test]
+fn pool_2_pop_and_flush() {
+    model(None, || run(&World::new(&[1]), &[pop_and_put, flush]));
+}
+
+#[test]
+fn pool_3_flush_and_push() {
+    model(None, || {
+        run(&World::with_spares(&[1], 1), &[flush, put_last]);
+    });
+}
+
+#[test]
+fn pop_and_push() {
+    model(None, || {
+        run(&World::with_spares(&[1], 1), &[pop_and_free, put_last]);
+    });
+}
+
+#[test]
+fn trim_and_pop() {
+    model(None, || run(&World::new(&[2, 1]), &[trim, pop_and_free]));
+}
+
+#[test]
+fn three_pops() {
+    model(Some(1), || {
+        run(
+            &World::new(&[1, 1]),
+            &[pop_and_free, pop_and_put, pop_and_free],
+        );
+    });
+}
+
+#[test]
+fn three_pop_flush_push() {
+    model(Some(1), || {
+        run(
+            &World::with_spares(&[1, 1], 1),
+            &[pop_and_free, flush, put_last],
+        );
+    });
+}
+
+#[test]
+fn three_pop_trim_flush() {
+    model(Some(1), || {
+        run(&World::new(&[2, 1]), &[pop_and_put, trim, flush]);
+    });
+}

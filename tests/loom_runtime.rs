@@ -1,0 +1,241 @@
+//! Models of the inbox, of sleeping and waking, and of isolation.
+#![cfg(loom)]
+
+use keel::runtime::isolation::Isolation;
+use keel::runtime::sleep::{Sleeper, Wake};
+use keel::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use keel::sync::{Inbox, Link, UnsafeCell};
+use loom::sync::Arc;
+use loom::thread;
+
+fn explore(preemptions: Option<usize>, model: impl Fn() + Send + Sync + 'static) {
+    let mut b = loom::model::Builder::new();
+    b.preemption_bound = preemptions;
+    b.max_branches = 20_000;
+    b.check(model);
+}
+
+#[repr(C)]
+struct Item {
+    link: Link,
+    /// What the producer wrote; loom checks that the consumer sees it.
+    body: UnsafeCell<usize>,
+}
+
+impl Item {
+    fn boxed() -> *mut Self {
+        Box::into_raw(Box::new(Self {
+            link: Link::new(),
+            body: UnsafeCell::new(0),
+        }))
+    }
+
+    fn send(item: usize, to: &Inbox, value: usize) {
+        let item = item as *mut Self;
+        // SAFETY: the item is the producer's until it is pushed.
+        unsafe {
+            (*item).body.with_mut(|b| *b = value);
+            to.push(item.cast());
+        }
+    }
+}
+
+/// Takes what is there: the values, in order.
+fn collect(inbox: &Inbox, seen: &mut Vec<usize>) {
+    // SAFETY: the caller is the only consumer; taken items are its own.
+    unsafe {
+        let mut link = inbox.take();
+        while !link.is_null() {
+            let item: *mut Item = link.cast();
+            link = (*link).next();
+            seen.push((*item).body.with(|b| *b));
+        }
+    }
+}
+
+fn free(items: [usize; 3]) {
+    for item in items {
+        // SAFETY: nobody uses the items any more.
+        drop(unsafe { Box::from_raw(item as *mut Item) });
+    }
+}
+
+/// Two producers, one consumer: every item comes once, with its contents, in
+/// each producer's order.
+#[test]
+fn inbox_loses_and_reorders_nothing() {
+    explore(Some(3), || {
+        let inbox = Arc::new(Inbox::new());
+        let items = [(); 3].map(|()| Item::boxed() as usize);
+        let [a, b, c] = items;
+        let (one, two) = (inbox.clone(), inbox.clone());
+        let p = thread::spawn(move || {
+            Item::send(a, &one, 1);
+            Item::send(b, &one, 2);
+        });
+        let q = thread::spawn(move || Item::send(c, &two, 3));
+        let mut seen = Vec::new();
+        while seen.len() < 3 {
+            collect(&inbox, &mut seen);
+            thread::yield_now();
+        }
+        let place = |v| seen.iter().position(|&s| s == v).unwrap();
+        assert!(place(1) < place(2));
+        p.join().unwrap();
+        q.join().unwrap();
+        free(items);
+    });
+}
+
+/// INV-46: whoever sleeps is woken for work that it has not seen. The eventfd
+/// is a flag here, the poll a look at it.
+#[test]
+fn no_wakeup_is_lost() {
+    explore(None, || {
+        struct World {
+            sleeper: Sleeper,
+            work: AtomicBool,
+            eventfd: AtomicUsize,
+        }
+        let w = Arc::new(World {
+            sleeper: Sleeper::new(),
+            work: AtomicBool::new(false),
+            eventfd: AtomicUsize::new(0),
+        });
+        let other = w.clone();
+        let waker = thread::spawn(move || {
+            other.work.store(true, Ordering::Relaxed);
+            if other.sleeper.wake_if_asleep() == Wake::Signal {
+                other.eventfd.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let slept = w.sleeper.announce() && !w.work.load(Ordering::Relaxed);
+        waker.join().unwrap();
+        if slept {
+            // It sleeps with work to do: only the eventfd can wake it.
+            assert_eq!(w.eventfd.load(Ordering::Relaxed), 1, "a wake-up is lost");
+        }
+        w.sleeper.awake();
+    });
+}
+
+/// Two wakers signal a sleeper once (exactly one of them pays for the system
+/// call), and a notification before the sleep prevents it.
+#[test]
+fn two_wakers_signal_once() {
+    explore(None, || {
+        let s = Arc::new(Sleeper::new());
+        let signals = Arc::new(AtomicUsize::new(0));
+        let wakers: Vec<_> = (0..2)
+            .map(|_| {
+                let (s, signals) = (s.clone(), signals.clone());
+                thread::spawn(move || {
+                    if s.notify() == Wake::Signal {
+                        signals.fetch_add(1, Ordering::Relaxed);
+                    }
+                })
+            })
+            .collect();
+        let announced = s.announce();
+        for w in wakers {
+            w.join().unwrap();
+        }
+        let n = signals.load(Ordering::Relaxed);
+        assert_eq!(n, usize::from(announced));
+    });
+}
+
+/// Isolation: whoever is isolated is alone, and sees what the others did.
+#[test]
+fn the_isolated_thread_is_alone() {
+    explore(Some(3), || {
+        struct World {
+            iso: Isolation,
+            /// Shared data without any other protection; loom checks.
+            data: UnsafeCell<usize>,
+        }
+        let w = Arc::new(World {
+            iso: Isolation::new(),
+            data: UnsafeCell::new(0),
+        });
+        let threads: Vec<_> = (0..2)
+            .map(|tid| {
+                let w = w.clone();
+                thread::spawn(move || {
+                    w.iso.busy_again(tid);
+                    w.iso.isolate(Some(tid));
+                    // SAFETY: alone; loom fails the model if not.
+                    w.data.with_mut(|d| unsafe { *d += 1 });
+                    w.iso.release(Some(tid));
+                    w.iso.harmless(tid);
+                })
+            })
+            .collect();
+        for t in threads {
+            t.join().unwrap();
+        }
+        // SAFETY: both have ended.
+        w.data.with(|d| assert_eq!(unsafe { *d }, 2));
+    });
+}
+
+/// A busy thread is waited for.
+#[test]
+fn isolation_waits_for_the_busy() {
+    explore(Some(3), || {
+        struct World {
+            iso: Isolation,
+            data: UnsafeCell<usize>,
+        }
+        let w = Arc::new(World {
+            iso: Isolation::new(),
+            data: UnsafeCell::new(0),
+        });
+        w.iso.busy_again(0);
+        let other = w.clone();
+        let t = thread::spawn(move || {
+            other.iso.busy_again(1);
+            other.iso.isolate(Some(1));
+            // SAFETY: alone; loom fails the model if not.
+            other.data.with_mut(|d| unsafe { *d += 1 });
+            other.iso.release(Some(1));
+            other.iso.harmless(1);
+        });
+        // SAFETY: busy, so nobody is isolated; loom checks.
+        w.data.with_mut(|d| unsafe { *d += 1 });
+        w.iso.harmless(0);
+        t.join().unwrap();
+        // SAFETY: the other has ended.
+        w.data.with(|d| assert_eq!(unsafe { *d }, 2));
+    });
+}
+
+/// Isolation against a thread that goes back to work: one waits for the other.
+#[test]
+fn isolation_against_a_return_to_work() {
+    explore(Some(3), || {
+        struct World {
+            iso: Isolation,
+            data: UnsafeCell<usize>,
+        }
+        let w = Arc::new(World {
+            iso: Isolation::new(),
+            data: UnsafeCell::new(0),
+        });
+        let other = w.clone();
+        let t = thread::spawn(move || {
+            other.iso.isolate(Some(1));
+            // SAFETY: alone; loom fails the model if not.
+            other.data.with_mut(|d| unsafe { *d += 1 });
+            other.iso.release(Some(1));
+            other.iso.harmless(1);
+        });
+        w.iso.busy_again(0);
+        // SAFETY: busy, so nobody is isolated; loom checks.
+        w.data.with_mut(|d| unsafe { *d += 1 });
+        w.iso.harmless(0);
+        t.join().unwrap();
+        // SAFETY: the other has ended.
+        w.data.with(|d| assert_eq!(unsafe { *d }, 2));
+    });
+}

@@ -1,0 +1,336 @@
+//! Models of a task's protocols: the state word, the home word, requests.
+#![cfg(loom)]
+
+use keel::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use keel::sync::{Mutex, UnsafeCell};
+use keel::task::flags::*;
+use keel::task::home::Home;
+use keel::task::request::Request;
+use keel::task::state::{Begin, Dropped, Hold, Kill, State, Wakeup};
+use keel::task::tick;
+use loom::sync::Arc;
+use loom::thread;
+
+fn explore(preemptions: Option<usize>, model: impl Fn() + Send + Sync + 'static) {
+    let mut b = loom::model::Builder::new();
+    b.preemption_bound = preemptions;
+    b.max_branches = 20_000;
+    b.check(model);
+}
+
+/// A task with a run queue of one place: who holds the ticket may fill it.
+struct Task {
+    state: State,
+    queued: AtomicBool,
+    /// Touched by the holder of RUNNING alone; loom checks that.
+    body: UnsafeCell<u32>,
+    /// What a waker wrote before its wake-up.
+    mail: AtomicUsize,
+    freed: AtomicUsize,
+}
+
+impl Task {
+    fn new(flags: u32) -> Self {
+        Self {
+            state: State::new(flags),
+            queued: AtomicBool::new(false),
+            body: UnsafeCell::new(0),
+            mail: AtomicUsize::new(0),
+            freed: AtomicUsize::new(0),
+        }
+    }
+
+    fn link(&self) {
+        let was = self.queued.swap(true, Ordering::AcqRel);
+        assert!(!was, "two tickets for one task");
+    }
+
+    fn wake(&self, why: u32) {
+        if self.state.wakeup(why) == Wakeup::Insert {
+            self.link();
+        }
+    }
+
+    /// One turn of the scheduler: true if it ran or freed the task.
+    fn turn(&self) -> bool {
+        if !self.queued.swap(false, Ordering::AcqRel) {
+            return false;
+        }
+        match self.state.begin_run() {
+            Begin::Busy => {
+                self.link();
+                false
+            }
+            Begin::Free => {
+                self.free();
+                true
+            }
+            Begin::Run(_) => {
+                // SAFETY: RUNNING is ours; loom fails the model if it is not.
+                self.body.with_mut(|b| unsafe { *b += 1 });
+                if self.state.killed() {
+                    self.free();
+                } else if self.state.drop_running(0) == Dropped::Insert {
+                    self.link();
+                }
+                true
+            }
+        }
+    }
+
+    fn free(&self) {
+        // SAFETY: whoever frees is alone; loom checks.
+        self.body.with_mut(|b| unsafe { *b = 99 });
+        assert_eq!(self.freed.fetch_add(1, Ordering::Relaxed), 0, "freed twice");
+    }
+}
+
+/// INV-30, 31, 33 (TASK-18): a wake-up that races with the end of a run is
+/// followed by a run, and there is never more than one ticket.
+#[test]
+fn wakeup_against_run_end() {
+    explore(None, || {
+        let t = Arc::new(Task::new(0));
+        t.wake(WOKEN_OTHER);
+        let u = t.clone();
+        let waker = thread::spawn(move || {
+            u.mail.store(7, Ordering::Relaxed);
+            u.wake(WOKEN_TIMER);
+        });
+        t.turn();
+        waker.join().unwrap();
+        // Whatever the order, a run starts after the wake-up or is still due.
+        while t.turn() {}
+        assert_eq!(t.state.get(), 0);
+        assert_eq!(t.mail.load(Ordering::Relaxed), 7);
+    });
+}
+
+/// INV-31, INV-32: a run that starts after the wake-up sees its reason and
+/// what was written before it.
+#[test]
+fn a_run_sees_reason_and_memory() {
+    explore(None, || {
+        let t = Arc::new(Task::new(0));
+        t.wake(WOKEN_OTHER);
+        let u = t.clone();
+        let waker = thread::spawn(move || {
+            u.mail.store(7, Ordering::Relaxed);
+            u.wake(WOKEN_TIMER);
+        });
+        for _ in 0..2 {
+            if !t.queued.swap(false, Ordering::AcqRel) {
+                break;
+            }
+            let Begin::Run(state) = t.state.begin_run() else {
+                panic!("nobody else runs it");
+            };
+            if state & WOKEN_TIMER != 0 {
+                assert_eq!(t.mail.load(Ordering::Relaxed), 7);
+            }
+            if t.state.drop_running(0) == Dropped::Insert {
+                t.link();
+            }
+        }
+        waker.join().unwrap();
+        while t.turn() {}
+        assert_eq!(t.state.get(), 0);
+    });
+}
+
+/// INV-48 (TASK-21, TASK-41): a kill racing with a wake-up and a run frees
+/// once, and nobody runs it afterwards.
+#[test]
+fn kill_against_wakeup_and_run() {
+    explore(Some(3), || {
+        let t = Arc::new(Task::new(0));
+        let (u, v) = (t.clone(), t.clone());
+        let waker = thread::spawn(move || u.wake(WOKEN_OTHER));
+        let killer = thread::spawn(move || {
+            if v.state.kill() == Kill::Owned {
+                v.link();
+            }
+        });
+        t.turn();
+        waker.join().unwrap();
+        killer.join().unwrap();
+        while t.freed.load(Ordering::Relaxed) == 0 && t.turn() {}
+        assert_eq!(t.freed.load(Ordering::Relaxed), 1);
+    });
+}
+
+/// INV-41: a look at the timer excludes the handler, and turns what arrived
+/// meanwhile into a ticket.
+#[test]
+fn timer_hold_against_wakeup_and_run() {
+    explore(Some(3), || {
+        let t = Arc::new(Task::new(SHARED_WQ));
+        let (u, v) = (t.clone(), t.clone());
+        let scanner = thread::spawn(move || {
+            if u.state.hold_timer() == Hold::Held {
+                // SAFETY: RUNNING is ours; loom fails the model if not.
+                u.body.with_mut(|b| unsafe { *b += 1 });
+                if u.state.drop_running(WOKEN_TIMER) == Dropped::Insert {
+                    u.link();
+                }
+            }
+        });
+        let waker = thread::spawn(move || v.wake(WOKEN_OTHER));
+        t.turn();
+        scanner.join().unwrap();
+        waker.join().unwrap();
+        while t.turn() {}
+        assert_eq!(t.state.get(), SHARED_WQ);
+    });
+}
+
+/// A kill during a look at the timer is not forgotten (INV-48).
+#[test]
+fn timer_hold_against_kill() {
+    explore(None, || {
+        let t = Arc::new(Task::new(SHARED_WQ));
+        let u = t.clone();
+        let scanner = thread::spawn(move || {
+            if u.state.hold_timer() == Hold::Held && u.state.drop_running(0) == Dropped::Insert {
+                u.link();
+            }
+        });
+        if t.state.kill() == Kill::Owned {
+            t.link();
+        }
+        scanner.join().unwrap();
+        while t.freed.load(Ordering::Relaxed) == 0 && t.turn() {}
+        assert_eq!(t.freed.load(Ordering::Relaxed), 1);
+    });
+}
+
+/// INV-39 (TASK-2, 4, 6; museum pattern 2): a date asked for while a handler
+/// runs and switches its own date off is not lost: either that run's end sees
+/// the request, or the next holder of RUNNING does.
+#[test]
+fn a_request_survives_the_handler() {
+    explore(Some(3), || {
+        struct Timed {
+            state: State,
+            request: Request,
+            /// The handler's date; RUNNING protects it.
+            expire: UnsafeCell<i32>,
+            /// The node's date; the lock protects it.
+            filed: Mutex<i32>,
+        }
+        impl Timed {
+            fn file(&self, when: i32) {
+                let mut filed = self.filed.lock();
+                *filed = tick::first(*filed, when);
+            }
+            /// The caller holds RUNNING.
+            fn fold(&self) -> i32 {
+                // SAFETY: RUNNING is ours; loom checks.
+                self.expire.with_mut(|e| unsafe {
+                    if let Some(when) = self.request.take() {
+                        *e = tick::first(*e, when);
+                    }
+                    *e
+                })
+            }
+        }
+        let t = Arc::new(Timed {
+            state: State::new(SHARED_WQ),
+            request: Request::new(),
+            expire: UnsafeCell::new(tick::ETERNITY),
+            filed: Mutex::new(tick::ETERNITY),
+        });
+        let u = t.clone();
+        let other = thread::spawn(move || match u.state.hold_timer() {
+            Hold::Held => {
+                // SAFETY: RUNNING is ours; loom checks.
+                let date = u.expire.with_mut(|e| unsafe {
+                    *e = tick::first(*e, 50);
+                    *e
+                });
+                u.file(date);
+                let _ = u.state.drop_running(0);
+            }
+            Hold::Busy => {
+                u.request.bring_forward(50);
+                u.file(50);
+            }
+        });
+        let _ = t.state.wakeup(WOKEN_OTHER);
+        let ran_after = match t.state.begin_run() {
+            Begin::Run(_) => {
+                let before = t.fold();
+                // The handler: no more date.
+                // SAFETY: RUNNING is ours; loom checks.
+                t.expire.with_mut(|e| unsafe { *e = tick::ETERNITY });
+                let date = t.fold();
+                if date != tick::ETERNITY {
+                    t.file(date);
+                }
+                let _ = t.state.drop_running(0);
+                // The handler that started with the date has had its say.
+                before == 50
+            }
+            _ => false,
+        };
+        other.join().unwrap();
+        if !ran_after {
+            assert_eq!(*t.filed.lock(), 50, "the node is not filed");
+            assert_eq!(t.state.hold_timer(), Hold::Held);
+            assert_eq!(t.fold(), 50, "the date is lost");
+        }
+    });
+}
+
+/// INV-36 (TASK-1, TASK-9): two threads that file, move and unlink one task
+/// never touch its node without the lock of the queue that holds it.
+#[test]
+fn home_word_names_the_lock() {
+    explore(Some(3), || {
+        struct Timed {
+            home: Home,
+            /// The node; loom checks that it is never touched concurrently.
+            node: UnsafeCell<i32>,
+        }
+        struct World {
+            task: Timed,
+            queues: [Mutex<usize>; 2],
+        }
+        fn file(w: &World, me: usize) {
+            let (_, mut queue, filed) = w.task.home.lock_or_claim(|| me, |k| &w.queues[k]);
+            if !filed {
+                *queue += 1;
+            }
+            // SAFETY: the lock protects the node; loom checks.
+            w.task.node.with_mut(|n| unsafe { *n += 1 });
+        }
+        fn unlink(w: &World) {
+            if let Some((k, mut queue)) = w.task.home.lock(|k| &w.queues[k]) {
+                // SAFETY: the lock protects the node; loom checks.
+                w.task.node.with_mut(|n| unsafe { *n += 1 });
+                *queue -= 1;
+                w.task.home.leave(k);
+            }
+        }
+        let w = Arc::new(World {
+            task: Timed {
+                home: Home::new(),
+                node: UnsafeCell::new(0),
+            },
+            queues: [Mutex::new(0), Mutex::new(0)],
+        });
+        let other = w.clone();
+        let t = thread::spawn(move || {
+            file(&other, 1);
+            unlink(&other);
+        });
+        file(&w, 0);
+        unlink(&w);
+        t.join().unwrap();
+        unlink(&w);
+        assert!(!w.task.home.is_filed());
+        for q in &w.queues {
+            assert_eq!(*q.lock(), 0);
+        }
+    });
+}
