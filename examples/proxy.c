@@ -38,6 +38,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/queue.h>
 #include <sys/resource.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
@@ -251,10 +252,7 @@ static void say(int level, const char *fmt, ...)
 		return;                 /* nowhere left to complain */
 }
 
-static void keel_says(int level, const char *message, UNUSED void *arg)
-{
-	say(level, "keel: %s", message);
-}
+static void keel_says(int level, const char *message, UNUSED void *arg) { say(level, "keel: %s", message); }
 
 static void keel_panics(const char *file, int line, const char *message, UNUSED void *arg)
 {
@@ -279,7 +277,7 @@ static const char *const counter_names[COUNTERS] = {
 /* What one thread owns. Only that thread writes its counters, any thread may read them: atomics, but never contended. */
 struct worker {
 	_Alignas(64) atomic_ullong counters[COUNTERS];
-	struct conn *conns;                     /* touched by this thread only */
+	LIST_HEAD(, conn) conns;                /* touched by this thread only */
 	struct task *closer;                    /* woken to close them all */
 };
 
@@ -454,16 +452,12 @@ static void check_result(struct backend *b, int error)
 		return;                         /* says nothing about the backend */
 	if (error)
 		add(&b->checks_failed, 1);
-	if (up == !error)
-		b->streak = 0;
-	else if (++b->streak >= (up ? cfg.fall : cfg.rise)) {
-		b->streak = 0;
-		atomic_store(&b->up, !up);
-		if (up)
-			say(LOG_WARNING, "backend %s is DOWN: %s", b->at.name, strerror(error));
-		else
-			say(LOG_NOTICE, "backend %s is UP", b->at.name);
-	}
+	b->streak = up == !error ? 0 : b->streak + 1;
+	if (b->streak < (up ? cfg.fall : cfg.rise))
+		return;
+	b->streak = 0;
+	atomic_store(&b->up, !up);
+	say(up ? LOG_WARNING : LOG_NOTICE, "backend %s is %s: %s", b->at.name, up ? "DOWN" : "UP", strerror(error));
 }
 
 /* The check of one backend. Between two checks <expire> is the date of the next one, during a check it is the deadline; either may be
@@ -502,11 +496,9 @@ struct flow {
 	bool shut;                      /* the end was passed on */
 };
 
-enum conn_state { CONN_CONNECTING, CONN_WAITING, CONN_OPEN };
-
 struct conn {
 	int fd[2];                      /* of the client, and of the server or -1 */
-	enum conn_state state;
+	enum { CONN_CONNECTING, CONN_WAITING, CONN_OPEN } state;
 	unsigned int tries;
 	struct flow flow[2];            /* flow[CLIENT]: from the client to the server */
 	struct backend *backend;        /* the last one tried */
@@ -514,7 +506,7 @@ struct conn {
 	int give_up;                    /* when to stop waiting for a server socket */
 	unsigned int start_ms;
 	unsigned long long bytes[2];
-	struct conn *next, **link;      /* among its thread's connections */
+	LIST_ENTRY(conn) link;          /* among its thread's connections */
 };
 
 static struct pool_head *conn_pool, *buffer_pool;
@@ -543,22 +535,13 @@ static void conn_log(const struct conn *c, int level, const char *how)
 	    keel_now_ms() - c->start_ms, c->bytes[CLIENT], c->bytes[SERVER]);
 }
 
-/* Makes close() send a reset: a cut transfer must not look like a whole one. */
-static void reset_on_close(int fd)
-{
-	struct linger at_once = { .l_onoff = 1, .l_linger = 0 };
-
-	if (fd >= 0)
-		setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
-}
-
 static void conn_drop_server(struct conn *c)
 {
 	if (c->fd[SERVER] < 0)
 		return;
 	fd_delete(c->fd[SERVER]);
 	c->fd[SERVER] = -1;
-	atomic_fetch_sub_explicit(&c->backend->conns, 1, memory_order_relaxed);
+	atomic_fetch_sub(&c->backend->conns, 1);
 }
 
 static void conn_gone(void)
@@ -577,9 +560,7 @@ static void conn_close(struct conn *c, const char *how)
 	task_destroy(c->timer);
 	for (int s = CLIENT; s <= SERVER; s++)
 		pool_free(buffer_pool, c->flow[s].data);
-	if (c->next)
-		c->next->link = c->link;
-	*c->link = c->next;
+	LIST_REMOVE(c, link);
 	pool_free(conn_pool, c);
 	conn_gone();
 }
@@ -616,7 +597,7 @@ static bool conn_connect(struct conn *c)
 		if (fd >= 0) {
 			c->fd[SERVER] = fd;
 			add(&b->total, 1);
-			atomic_fetch_add_explicit(&b->conns, 1, memory_order_relaxed);
+			atomic_fetch_add(&b->conns, 1);
 			fd_insert(fd, c, conn_io, 1UL << keel_tid());
 			fd_want_send(fd);
 			conn_arm(c, cfg.connect_ms);
@@ -631,10 +612,11 @@ static bool conn_connect(struct conn *c)
 /* The same, but ends the connection where there is no hope; false then. */
 static bool conn_connect_or_close(struct conn *c)
 {
-	if (conn_connect(c))
-		return true;
-	conn_close(c, "no server could be reached");
-	return false;
+	bool hope = conn_connect(c);
+
+	if (!hope)
+		conn_close(c, "no server could be reached");
+	return hope;
 }
 
 /* The attempt under way has failed: tries again. False: <c> is gone. */
@@ -707,10 +689,7 @@ static const char *flow_write(struct conn *c, int from)
 	return NULL;
 }
 
-static bool flow_has_room(const struct flow *f)
-{
-	return !f->eof && f->head + f->len < BUFFER_SIZE;
-}
+static bool flow_has_room(const struct flow *f) { return !f->eof && f->head + f->len < BUFFER_SIZE; }
 
 /* Moves bytes one way until one of the sides has to be waited for. */
 static const char *flow_run(struct conn *c, int from)
@@ -761,8 +740,9 @@ static void conn_relay(struct conn *c)
 	if (!broken)
 		broken = flow_run(c, SERVER);
 	if (broken) {
-		reset_on_close(c->fd[CLIENT]);
-		reset_on_close(c->fd[SERVER]);
+		/* close() shall send resets: a cut transfer must not look like a whole one */
+		for (int s = CLIENT; s <= SERVER; s++)
+			setsockopt(c->fd[s], SOL_SOCKET, SO_LINGER, &(struct linger){ 1, 0 }, sizeof(struct linger));
 		conn_close(c, broken);
 	} else if (c->flow[CLIENT].shut && c->flow[SERVER].shut) {
 		conn_close(c, "done");
@@ -813,7 +793,6 @@ static void conn_start(int fd)
 {
 	struct conn *c = pool_zalloc(conn_pool);
 	struct task *t = task_new_here();
-	struct worker *me = &workers[keel_tid()];
 	int one = 1;
 
 	count(ACCEPTED);
@@ -833,11 +812,7 @@ static void conn_start(int fd)
 	c->give_up = in_ms(cfg.connect_ms);
 	t->process = conn_timeout;
 	t->context = c;
-	c->next = me->conns;
-	c->link = &me->conns;
-	if (c->next)
-		c->next->link = &c->next;
-	me->conns = c;
+	LIST_INSERT_HEAD(&workers[keel_tid()].conns, c, link);
 	fd_insert(fd, c, conn_io, 1UL << keel_tid());
 	conn_connect_or_close(c);
 }
@@ -1232,10 +1207,8 @@ static void on_signal(int number)
 	int saved = errno;
 	char byte = (char)number;
 
-	if (write(signal_pipe[1], &byte, 1) < 0) {
-		/* the pipe is full of signals that nobody has read yet: one more would add nothing */
-	}
-	errno = saved;
+	if (write(signal_pipe[1], &byte, 1) <= 0)
+		errno = saved;          /* the pipe is full of signals that nobody has read yet: one more would add nothing */
 }
 
 static void signal_io(int fd)
@@ -1253,16 +1226,17 @@ static void signal_io(int fd)
 static struct task *worker_close_all(struct task *t, void *context, UNUSED unsigned int state)
 {
 	struct worker *me = context;
-	unsigned int shown = 0;
+	unsigned int closed = 0;
+	struct conn *c;
 
-	while (atomic_load(&closing_all) && me->conns) {
-		if (++shown <= LEFTOVERS_SHOWN)
-			conn_log(me->conns, LOG_WARNING, "closed by the stop");
+	for (; atomic_load(&closing_all) && (c = LIST_FIRST(&me->conns)); closed++) {
+		if (closed < LEFTOVERS_SHOWN && !cfg.verbose)
+			conn_log(c, LOG_WARNING, "closed by the stop");
 		count(ERR_GRACE);
-		conn_close(me->conns, "closed by the stop");
+		conn_close(c, "closed by the stop");
 	}
-	if (shown > LEFTOVERS_SHOWN)
-		say(LOG_WARNING, "and %u more connections were closed by the stop", shown - LEFTOVERS_SHOWN);
+	if (closed > LEFTOVERS_SHOWN)
+		say(LOG_WARNING, "%u connections of thread %u were closed by the stop", closed, keel_tid());
 	return atomic_load(&quitting) ? service_end(t) : t;
 }
 
