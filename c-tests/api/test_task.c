@@ -1068,6 +1068,66 @@ START_TEST(a_task_without_handler_is_a_panic)
 }
 END_TEST
 
+static struct task *polls(struct task *t, void *ctx, unsigned int state)
+{
+	(void)ctx;
+	(void)state;
+	keel_poll_once(0);
+	return t;
+}
+
+START_TEST(polling_inside_a_handler_is_a_panic)
+{
+	start(1);
+	task_wakeup(task_with(task_new_here(), polls), TASK_WOKEN_MSG);
+	turns(1);
+}
+END_TEST
+
+static struct task *leaves(struct task *t, void *ctx, unsigned int state)
+{
+	(void)ctx;
+	(void)state;
+	keel_thread_leave();
+	return t;
+}
+
+START_TEST(leaving_inside_a_handler_is_a_panic)
+{
+	start(1);
+	task_wakeup(task_with(task_new_here(), leaves), TASK_WOKEN_MSG);
+	turns(1);
+}
+END_TEST
+
+/* What a thread that leaves holds for others goes to them; what is bound to
+ * its id waits for the next one. */
+START_TEST(leaving_hands_work_over)
+{
+	struct task *shared, *bound, *timer;
+
+	start(2);
+	shared = task_with(task_new_anywhere(), note);
+	bound = task_with(task_new_here(), note);
+	timer = task_with(task_new_here(), note);
+	task_schedule(timer, date(5));
+	task_wakeup(shared, TASK_WOKEN_MSG);
+	task_wakeup(bound, TASK_WOKEN_MSG);
+	keel_thread_leave();
+	ck_assert_int_eq(keel_thread_enter(1), 0);
+	turns(2);
+	/* nobody was there to take it when thread 0 left */
+	ck_assert_int_le(atomic_load(&runs), 1);
+	keel_thread_leave();
+	ck_assert_int_eq(keel_thread_enter(0), 0);
+	until(&runs, 3);
+	task_destroy(shared);
+	task_destroy(bound);
+	task_destroy(timer);
+	keel_deinit();
+}
+END_TEST
+
 START_TEST(the_dump_names_every_thread)
 {
 	char text[4096];
@@ -1138,6 +1198,7 @@ int main(void)
 	tcase_add_test(one, a_task_killed_in_its_run_is_freed_after_it);
 	tcase_add_test(one, the_dump_names_every_thread);
 	tcase_add_test(one, profiling_accounts_runs);
+	tcase_add_test(one, leaving_hands_work_over);
 	tcase_add_test(many, remote_wakeups_reach_sleepers);
 	tcase_add_test(many, foreign_schedule_wakes_in_time);
 	tcase_add_test(many, task_18_no_wakeup_is_lost);
@@ -1149,6 +1210,8 @@ int main(void)
 	tcase_add_test(many, a_busy_thread_delays_nobodys_timers);
 	tcase_add_test_raise_signal(bad, queueing_a_foreign_private_task_is_a_panic, SIGABRT);
 	tcase_add_test_raise_signal(bad, scheduling_at_eternity_is_a_panic, SIGABRT);
+	tcase_add_test_raise_signal(bad, polling_inside_a_handler_is_a_panic, SIGABRT);
+	tcase_add_test_raise_signal(bad, leaving_inside_a_handler_is_a_panic, SIGABRT);
 	tcase_add_test_raise_signal(bad, a_null_task_is_a_panic, SIGABRT);
 	tcase_add_test_raise_signal(bad, a_mask_without_threads_is_a_panic, SIGABRT);
 	tcase_add_test_raise_signal(bad, a_task_without_handler_is_a_panic, SIGABRT);

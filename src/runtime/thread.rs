@@ -158,6 +158,8 @@ pub fn enter(tid: usize) -> i32 {
 pub fn leave() {
     let Some(t) = here() else { return };
     let core = require_core();
+    // SAFETY: this is that thread.
+    unsafe { core.tasks.assert_outside(t.tid, "keel_thread_leave") };
     while core.isolation.isolated(Some(t.tid)) {
         core.isolation.release(Some(t.tid));
     }

@@ -155,6 +155,8 @@ pub fn run_loop() {
     let Some(l) = Loop::here() else {
         panic!("run_poll_loop: the calling thread is not registered");
     };
+    // SAFETY: this is that thread.
+    unsafe { l.core.tasks.assert_outside(l.me.tid, "run_poll_loop") };
     while !l.stopping() {
         l.turn(MAX_DELAY_MS);
     }
@@ -165,8 +167,13 @@ pub fn run_tasks() {
     let Some(l) = Loop::here() else {
         panic!("process_runnable_tasks: the calling thread is not registered");
     };
-    // SAFETY: this is that thread; handlers must not call it.
-    unsafe { l.core.tasks.process_runnable(l.me.tid, &l) };
+    // SAFETY: this is that thread.
+    unsafe {
+        l.core
+            .tasks
+            .assert_outside(l.me.tid, "process_runnable_tasks");
+        l.core.tasks.process_runnable(l.me.tid, &l);
+    }
 }
 
 /// One turn that sleeps for `max_ms` at most (negative: no limit).
@@ -174,6 +181,8 @@ pub fn poll_once(max_ms: i32) {
     let Some(l) = Loop::here() else {
         panic!("keel_poll_once: the calling thread is not registered");
     };
+    // SAFETY: this is that thread.
+    unsafe { l.core.tasks.assert_outside(l.me.tid, "keel_poll_once") };
     let max = u64::try_from(max_ms).unwrap_or(MAX_DELAY_MS);
     if l.me.hosted.load(Ordering::Relaxed) {
         l.me.sleeper().awake();

@@ -277,12 +277,13 @@ impl Tasks {
         }
     }
 
-    /// Whether an item is run right now by thread `me`.
+    /// Panics if thread `me` is inside a handler: `what` must not happen there.
     ///
     /// # Safety
     /// Only thread `me` calls this.
-    pub unsafe fn is_running(&self, me: usize) -> bool {
+    pub unsafe fn assert_outside(&self, me: usize, what: &str) {
         // SAFETY: the owner thread calls.
-        unsafe { !(*self.sched(me).owner()).current.is_null() }
+        let inside = unsafe { (*self.sched(me).owner()).current_class.is_some() };
+        assert!(!inside, "{what}: called from a task's or tasklet's handler");
     }
 }
