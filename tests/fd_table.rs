@@ -650,7 +650,7 @@ fn fork_child_gets_a_set_of_its_own() {
     turn(&t, 0);
     let pid = unsafe { libc::fork() };
     if pid == 0 {
-        let mut ok = t.fork_child(0) == 0;
+        let mut ok = t.fork_child(Some(0)) == 0;
         ok &= t.slot(a).state() & FD_CLONED != 0;
         send(b);
         ok &= turn(&t, 0) == 1 && calls() == 1;

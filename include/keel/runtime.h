@@ -73,7 +73,8 @@ struct keel_config {
  * Starts the library with a configuration, NULL for all defaults. The
  * structure is copied.
  *
- * Returns 0; -EINVAL where a value is out of range or the size field wrong;
+ * Returns 0; -EINVAL where a value is out of range, the size field wrong or
+ * every poller disabled;
  * -EALREADY where keel_deinit() has not been called since the last time;
  * -ENOMEM.
  *

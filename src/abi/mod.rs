@@ -11,6 +11,7 @@
 #![allow(non_camel_case_types, non_upper_case_globals)]
 #![allow(clippy::missing_safety_doc)]
 
+pub mod fd;
 #[cfg(not(test))]
 mod panic;
 pub mod pool;

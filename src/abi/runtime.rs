@@ -56,7 +56,8 @@ pub struct keel_config {
 /// Starts the library with a configuration, NULL for all defaults. The
 /// structure is copied.
 ///
-/// Returns 0; -EINVAL where a value is out of range or the size field wrong;
+/// Returns 0; -EINVAL where a value is out of range, the size field wrong or
+/// every poller disabled;
 /// -EALREADY where keel_deinit() has not been called since the last time;
 /// -ENOMEM.
 ///
@@ -86,8 +87,12 @@ pub unsafe extern "C" fn keel_init(cfg: *const keel_config) -> c_int {
         Ok(config) => config,
         Err(rc) => return rc,
     };
+    if !super::fd::has_poller() {
+        return -EINVAL;
+    }
     match runtime::init(config) {
         0 => {
+            super::fd::publish();
             super::task::publish();
             0
         }
@@ -104,6 +109,7 @@ pub unsafe extern "C" fn keel_init(cfg: *const keel_config) -> c_int {
 /// Thread rule: *any thread*.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn keel_deinit() {
+    super::fd::unpublish();
     super::task::unpublish();
     runtime::deinit();
 }

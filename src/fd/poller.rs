@@ -421,16 +421,32 @@ impl FdTable {
         }
     }
 
-    /// For the child of a fork, whose only thread is `tid`: every descriptor
-    /// is shared with the parent from now on, and no set is any more
-    /// (INV-76, 77). 0 or a negative errno.
-    pub fn fork_child(&self, tid: usize) -> i32 {
+    /// For the child of a fork, whose only thread is `tid` or has no id: every
+    /// descriptor is shared with the parent from now on, and no set is any
+    /// more (INV-76, 77). 0 or a negative errno.
+    pub fn fork_child(&self, tid: Option<usize>) -> i32 {
+        let me = tid.map(|tid| (self.thread(tid), tid));
+        let me = me.filter(|(t, _)| t.epfd() >= 0);
+        // The sets first: a close below must not reach into the parent's.
+        if let Some((t, _)) = me {
+            let epfd = epoll::create();
+            if epfd < 0 {
+                return epfd;
+            }
+            for old in [
+                t.outer.swap(-1, Ordering::Relaxed),
+                t.epfd.swap(epfd, Ordering::Relaxed),
+            ] {
+                if old >= 0 {
+                    sys::file::close(old);
+                }
+            }
+        }
         for other in 0..self.nbthread() {
-            if other != tid {
+            if tid != Some(other) {
                 self.thread_leave(other);
             }
         }
-        let t = self.thread(tid);
         for fd in 0..self.end() as i32 {
             let slot = self.slot(fd);
             if slot.owner().is_null() {
@@ -442,21 +458,9 @@ impl FdTable {
                 self.close(slot, fd, closing);
             }
         }
-        if t.epfd() < 0 {
-            return 0;
+        if let Some((t, tid)) = me {
+            self.refill(t, tid);
         }
-        let epfd = epoll::create();
-        if epfd < 0 {
-            return epfd;
-        }
-        // The old numbers are this process's own; the files behind them are
-        // the parent's and must not be changed.
-        let outer = t.outer.swap(-1, Ordering::Relaxed);
-        if outer >= 0 {
-            sys::file::close(outer);
-        }
-        sys::file::close(t.epfd.swap(epfd, Ordering::Relaxed));
-        self.refill(t, tid);
         0
     }
 }

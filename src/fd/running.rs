@@ -371,9 +371,9 @@ impl Slot {
         self.running.fetch_and(!me, Ordering::AcqRel) & !me
     }
 
-    /// For the child of a fork: of all threads only `tid` lives on.
-    pub fn forget_others(&self, tid: usize) -> Option<Closing> {
-        let me = 1u64 << tid;
+    /// For the child of a fork: of all threads only `tid`, if any, lives on.
+    pub fn forget_others(&self, tid: Option<usize>) -> Option<Closing> {
+        let me = tid.map_or(0, |tid| 1u64 << tid);
         // PAIRS: nobody: the process has one thread.
         self.running.fetch_and(me, Ordering::AcqRel);
         self.end_takeover(self.generation(), 0);

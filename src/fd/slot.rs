@@ -3,7 +3,7 @@
 use super::flags::*;
 use crate::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use core::ffi::{c_int, c_void};
-use core::mem::transmute;
+use core::mem::{offset_of, transmute};
 use core::ptr;
 
 /// What runs when something happens to a descriptor.
@@ -62,6 +62,17 @@ pub(super) const fn word_of(generation: Generation, state: u32) -> u64 {
 }
 
 impl Slot {
+    /// Where C finds running_mask, thread_mask, update_mask, iocb, owner and
+    /// the word.
+    pub const OFFSETS: [usize; 6] = [
+        offset_of!(Slot, running),
+        offset_of!(Slot, thread_mask),
+        offset_of!(Slot, update_mask),
+        offset_of!(Slot, iocb),
+        offset_of!(Slot, owner),
+        offset_of!(Slot, word),
+    ];
+
     /// A free slot.
     #[cfg(loom)]
     #[allow(clippy::new_without_default)]

@@ -66,6 +66,18 @@ impl Thread {
         self.eventfd.load(Ordering::Relaxed)
     }
 
+    /// In the child of a fork: another file than the parent's under the same
+    /// number. 0 or a negative errno.
+    pub fn renew_eventfd(&self) -> i32 {
+        let new = epoll::eventfd();
+        if new < 0 {
+            return new;
+        }
+        let rc = epoll::replace(self.eventfd(), new);
+        sys::file::close(new);
+        rc.min(0)
+    }
+
     fn pay(&self, owes: Wake) {
         if owes == Wake::Signal {
             epoll::eventfd_signal(self.eventfd());

@@ -92,6 +92,15 @@ pub fn write_all(fd: i32, bytes: &[u8]) -> isize {
     done as isize
 }
 
+/// Writes `bytes` to a C stream, as far as it takes them.
+///
+/// # Safety
+/// `out` is an open stream.
+pub unsafe fn write_stream(out: *mut libc::FILE, bytes: &[u8]) {
+    // SAFETY: by this function's contract; the slice is valid for its length.
+    unsafe { libc::fwrite(bytes.as_ptr().cast(), 1, bytes.len(), out) };
+}
+
 /// Formatted text for a descriptor, through a buffer on the stack: no
 /// allocation, few system calls.
 pub struct Writer {
