@@ -424,9 +424,9 @@ static int thread_start(unsigned int tid, void *arg)
 		if (!(workers[i].closer = new_task(1UL << i, close_clients, &workers[i])))
 			return -ENOMEM;
 	atomic_store(&live, keel_nbthread() + 1);
-	fd_insert(signal_pipe[0], NULL, signal_io, 1UL);
+	fd_insert(signal_pipe[0], signal_pipe, signal_io, 1UL);
 	fd_want_recv(signal_pipe[0]);
-	fd_insert(listen_fd, NULL, on_connection, keel_all_threads_mask());
+	fd_insert(listen_fd, &listen_fd, on_connection, keel_all_threads_mask());
 	fd_want_recv(listen_fd);
 	return 0;
 }
