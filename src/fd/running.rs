@@ -113,16 +113,19 @@ impl Slot {
     /// Begins a life. False where the slot is in use.
     #[must_use]
     pub fn arm(&self, owner: *mut c_void, iocb: Option<Iocb>, thread_mask: u64) -> bool {
-        // PAIRS: reset's Release.
-        if self
-            .owner
-            .compare_exchange(
-                core::ptr::null_mut(),
-                owner,
-                Ordering::Acquire,
-                Ordering::Relaxed,
-            )
-            .is_err()
+        // PAIRS: reset's Release. A load of its own, since ThreadSanitizer
+        // checks an exchange for races before it lets it acquire, and users
+        // read `owner` without atomics.
+        if !self.owner.load(Ordering::Acquire).is_null()
+            || self
+                .owner
+                .compare_exchange(
+                    core::ptr::null_mut(),
+                    owner,
+                    Ordering::Acquire,
+                    Ordering::Relaxed,
+                )
+                .is_err()
         {
             return false;
         }
