@@ -1364,7 +1364,7 @@ static int thread_start(unsigned int tid, UNUSED void *arg)
 		return -ENOMEM;
 	for (unsigned int i = 0; i < nb_backends; i++)
 		task_schedule(backends[i].check, in_ms(1 + cfg.inter_ms * i / nb_backends));    /* spread over the interval */
-	fd_insert(signal_pipe[0], NULL, signal_io, 1UL);
+	fd_insert(signal_pipe[0], signal_pipe, signal_io, 1UL);
 	fd_want_recv(signal_pipe[0]);
 	for (struct listener *l = listeners; l < listeners + nb_listeners; l++) {
 		fd_insert(l->fd, l, listener_accept, l->threads);
