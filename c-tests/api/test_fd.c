@@ -1,0 +1,914 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* keel/fd.h: lives of descriptors, reports, polling, takeover, forks. */
+
+#define _GNU_SOURCE             /* pipe2 */
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <keel/keel.h>
+
+static int owner;               /* its address owns descriptors */
+
+static void start(unsigned int nbthread)
+{
+	struct keel_config cfg = KEEL_CONFIG_INIT;
+
+	cfg.nbthread = nbthread;
+	cfg.maxsock = 1024;
+	ck_assert_int_eq(keel_init(&cfg), 0);
+	ck_assert_int_eq(keel_thread_enter(0), 0);
+}
+
+static void turns(int n)
+{
+	while (n--)
+		keel_poll_once(0);
+}
+
+static unsigned int state_of(int fd)
+{
+	return __atomic_load_n(&fdtab[fd].state, __ATOMIC_RELAXED);
+}
+
+static int is_open(int fd)
+{
+	return fcntl(fd, F_GETFD) >= 0;
+}
+
+static int event(unsigned int count)
+{
+	int fd = eventfd(count, EFD_NONBLOCK | EFD_CLOEXEC);
+
+	ck_assert_int_ge(fd, 0);
+	return fd;
+}
+
+static void ring(int fd)
+{
+	uint64_t one = 1;
+
+	ck_assert_int_eq(write(fd, &one, sizeof(one)), sizeof(one));
+}
+
+static void stream(int fds[2])
+{
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+}
+
+/* What most descriptors here do when something happens: count. */
+static atomic_int calls;
+static atomic_int last;
+
+static void note(int fd)
+{
+	atomic_store(&last, fd);
+	atomic_fetch_add(&calls, 1);
+}
+
+static int called(void)
+{
+	return atomic_exchange(&calls, 0);
+}
+
+static void drain(int fd)
+{
+	uint64_t count;
+
+	note(fd);
+	while (read(fd, &count, sizeof(count)) > 0)
+		;
+	fd_cant_recv(fd);
+}
+
+START_TEST(an_inserted_descriptor_is_ready_and_wants_nothing)
+{
+	int fd;
+
+	start(2);
+	fd = event(1);
+	ck_assert_int_eq(keel_used_fds(), 0);
+	fd_insert(fd, &owner, note, keel_all_threads_mask());
+	ck_assert_int_eq(keel_used_fds(), 1);
+	ck_assert_ptr_eq(fdtab[fd].owner, &owner);
+	ck_assert(fdtab[fd].iocb == note);
+	ck_assert_uint_eq(fdtab[fd].thread_mask, 3);
+	ck_assert_uint_eq(fdtab[fd].running_mask, 0);
+	ck_assert_uint_eq(state_of(fd), FD_EV_READY_RW);
+	ck_assert_int_eq(fd_active(fd), 0);
+	turns(2);
+	ck_assert_int_eq(called(), 0);
+	fd_delete(fd);
+	ck_assert(!is_open(fd));
+	ck_assert_int_eq(keel_used_fds(), 0);
+	ck_assert_ptr_null(fdtab[fd].owner);
+	ck_assert_uint_eq(fdtab[fd].thread_mask, 0);
+	ck_assert_uint_eq(state_of(fd), 0);
+	ck_assert_uint_eq(fdtab[fd].generation, 1);
+}
+END_TEST
+
+START_TEST(slots_fill_cache_lines)
+{
+	start(1);
+	ck_assert_uint_eq(sizeof(struct fdtab) % 64, 0);
+	ck_assert_uint_eq((uintptr_t)fdtab % 64, 0);
+	keel_thread_leave();
+	keel_deinit();
+	ck_assert_ptr_null(fdtab);
+}
+END_TEST
+
+START_TEST(threads_that_do_not_exist_are_ignored)
+{
+	int fd;
+
+	start(2);
+	fd = event(0);
+	fd_insert(fd, &owner, note, ~0UL);
+	ck_assert_uint_eq(fdtab[fd].thread_mask, 3);
+	fd_delete(fd);
+}
+END_TEST
+
+START_TEST(directions_change_one_bit_each)
+{
+	int fd;
+
+	start(1);
+	fd = event(0);
+	fd_insert(fd, &owner, note, 1);
+	fd_want_recv(fd);
+	ck_assert(fd_recv_active(fd) && !fd_send_active(fd) && fd_active(fd));
+	fd_want_send(fd);
+	ck_assert(fd_send_active(fd));
+	fd_stop_recv(fd);
+	ck_assert(!fd_recv_active(fd) && fd_send_active(fd));
+	fd_stop_send(fd);
+	ck_assert(!fd_active(fd));
+	fd_want_recv_safe(fd);
+	fd_want_send(fd);
+	fd_stop_both(fd);
+	ck_assert(!fd_active(fd));
+	fd_cant_recv(fd);
+	ck_assert(!fd_recv_ready(fd) && fd_send_ready(fd));
+	fd_cant_send(fd);
+	ck_assert(!fd_send_ready(fd));
+	fd_may_recv(fd);
+	ck_assert(fd_recv_ready(fd) && !fd_send_ready(fd));
+	fd_may_send(fd);
+	ck_assert(fd_send_ready(fd));
+	fd_cant_recv(fd);
+	fd_cant_send(fd);
+	fd_may_both(fd);
+	ck_assert(fd_recv_ready(fd) && fd_send_ready(fd));
+	/* Speculatively: not where the poller is going to tell. */
+	fd_cant_recv(fd);
+	fd_cant_send(fd);
+	fd_cond_recv(fd);
+	ck_assert(fd_recv_ready(fd));
+	fd_want_send(fd);
+	fd_cond_send(fd);
+	ck_assert(!fd_send_ready(fd));
+	fd_stop_send(fd);
+	fd_cond_send(fd);
+	ck_assert(fd_send_ready(fd));
+	/* Bits of others stay. */
+	__atomic_fetch_or(&fdtab[fd].state, FD_EXPORTED, __ATOMIC_RELAXED);
+	fd_stop_both(fd);
+	ck_assert_uint_eq(state_of(fd), FD_EXPORTED | FD_EV_READY_RW);
+	fd_delete(fd);
+}
+END_TEST
+
+START_TEST(events_reach_the_callback_as_long_as_they_last)
+{
+	int fds[2];
+	char c;
+
+	start(1);
+	stream(fds);
+	fd_insert(fds[0], &owner, note, 1);
+	fd_want_recv(fds[0]);
+	turns(2);
+	ck_assert_int_eq(called(), 0);
+	ck_assert_int_eq(write(fds[1], "x", 1), 1);
+	fd_cant_recv(fds[0]);
+	keel_poll_once(1000);
+	ck_assert_int_eq(called(), 1);
+	ck_assert_int_eq(atomic_load(&last), fds[0]);
+	ck_assert(fd_recv_ready(fds[0]));
+	ck_assert_uint_eq(state_of(fds[0]) & (FD_POLL_IN | FD_POLL_OUT), FD_POLL_IN);
+	turns(3);
+	ck_assert_int_eq(called(), 3);
+	ck_assert_int_eq(read(fds[0], &c, 1), 1);
+	turns(2);
+	ck_assert_int_eq(called(), 0);
+	fd_want_send(fds[0]);
+	turns(1);
+	ck_assert_int_eq(called(), 1);
+	ck_assert_uint_eq(state_of(fds[0]) & (FD_POLL_IN | FD_POLL_OUT), FD_POLL_OUT);
+	fd_delete(fds[0]);
+	close(fds[1]);
+}
+END_TEST
+
+START_TEST(nothing_is_called_that_is_not_wanted_any_more)
+{
+	int fd;
+
+	start(1);
+	fd = event(1);
+	fd_insert(fd, &owner, note, 1);
+	fd_want_recv(fd);
+	turns(2);
+	ck_assert_int_eq(called(), 2);
+	fd_stop_recv(fd);
+	turns(3);
+	ck_assert_int_eq(called(), 0);
+	fd_want_recv(fd);
+	turns(1);
+	ck_assert_int_eq(called(), 1);
+	/* Wanted and stopped before the poll. */
+	fd_stop_recv(fd);
+	turns(2);
+	fd_want_recv(fd);
+	fd_stop_recv(fd);
+	turns(2);
+	ck_assert_int_eq(called(), 0);
+	fd_delete(fd);
+}
+END_TEST
+
+START_TEST(reports_become_state)
+{
+	int fd;
+
+	start(1);
+	fd = event(0);
+	fd_insert(fd, &owner, note, 1);
+	ck_assert_int_eq(fd_update_events(fd, FD_EV_READY_R), FD_UPDT_DONE);
+	ck_assert_int_eq(called(), 0);
+	fd_want_recv(fd);
+	/* A shut sending side is no error to who does not send. */
+	fd_update_events(fd, FD_EV_READY_R | FD_EV_SHUT_W);
+	ck_assert_int_eq(called(), 1);
+	ck_assert_uint_eq(state_of(fd) & (FD_POLL_ERR | FD_POLL_HUP), 0);
+	/* IN is the last report's, HUP stays. */
+	fd_update_events(fd, FD_EV_READY_R | FD_EV_SHUT_R);
+	fd_update_events(fd, FD_EV_READY_W);
+	ck_assert_uint_eq(state_of(fd) & (FD_POLL_IN | FD_POLL_OUT | FD_POLL_HUP),
+	                  FD_POLL_OUT | FD_POLL_HUP);
+	fd_want_send(fd);
+	fd_cant_recv(fd);
+	fd_cant_send(fd);
+	fd_update_events(fd, FD_EV_SHUT_W);
+	ck_assert(fd_recv_ready(fd) && fd_send_ready(fd));
+	fd_update_events(fd, FD_EV_READY_R);
+	ck_assert_uint_ne(state_of(fd) & FD_POLL_ERR, 0);
+	fd_delete(fd);
+	ck_assert_int_eq(fd_update_events(fd, FD_EV_READY_R), FD_UPDT_CLOSED);
+	/* Somebody else's. */
+	ck_assert_int_eq(event(0), fd);
+	fd_insert(fd, &owner, note, 1);
+	keel_thread_leave();
+	ck_assert_int_eq(fd_update_events(fd, FD_EV_READY_R), FD_UPDT_MIGRATED);
+	fd_delete(fd);
+}
+END_TEST
+
+START_TEST(hang_ups_and_errors_are_told_apart)
+{
+	int fds[2];
+
+	start(1);
+	stream(fds);
+	fd_insert(fds[0], &owner, note, 1);
+	fd_want_recv(fds[0]);
+	shutdown(fds[0], SHUT_WR);
+	close(fds[1]);
+	turns(2);
+	ck_assert_int_gt(called(), 0);
+	ck_assert_uint_eq(state_of(fds[0]) & (FD_POLL_ERR | FD_POLL_HUP), FD_POLL_HUP);
+	fd_delete(fds[0]);
+	ck_assert_int_eq(pipe2(fds, O_NONBLOCK | O_CLOEXEC), 0);
+	fd_insert(fds[1], &owner, note, 1);
+	fd_want_send(fds[1]);
+	close(fds[0]);
+	turns(2);
+	ck_assert_uint_ne(state_of(fds[1]) & FD_POLL_ERR, 0);
+	fd_delete(fds[1]);
+}
+END_TEST
+
+static void delete_and_reuse(int fd)
+{
+	note(fd);
+	fd_delete(fd);
+	ck_assert(!is_open(fd));
+	ck_assert_int_eq(event(1), fd);
+	fd_insert(fd, &owner, drain, 1);
+	fd_want_recv(fd);
+}
+
+START_TEST(the_callback_deletes_and_reuses_its_number)
+{
+	int fd;
+
+	start(1);
+	fd = event(1);
+	fd_insert(fd, &owner, delete_and_reuse, 1);
+	fd_want_recv(fd);
+	turns(1);
+	ck_assert_int_eq(called(), 1);
+	ck_assert_int_eq(keel_used_fds(), 1);
+	ck_assert_uint_eq(fdtab[fd].running_mask, 0);
+	turns(3);
+	ck_assert_int_eq(called(), 1);
+	fd_delete(fd);
+}
+END_TEST
+
+/* Two ready descriptors of one batch; whichever comes first replaces the other. */
+static int pair[2];
+
+static void replace_the_other(int fd)
+{
+	int other = fd == pair[0] ? pair[1] : pair[0];
+
+	note(fd);
+	fd_delete(other);
+	ck_assert_int_eq(event(0), other);
+	fd_insert(other, &owner, replace_the_other, 1);
+	fd_want_recv(other);
+	fd_stop_recv(fd);
+}
+
+START_TEST(fd_36_a_late_report_is_not_the_next_users)
+{
+	start(1);
+	for (int i = 0; i < 2; i++) {
+		pair[i] = event(1);
+		fd_insert(pair[i], &owner, replace_the_other, 1);
+		fd_want_recv(pair[i]);
+	}
+	turns(1);
+	ck_assert_int_eq(called(), 1);
+	turns(3);
+	ck_assert_int_eq(called(), 0);
+	fd_delete(pair[0]);
+	fd_delete(pair[1]);
+}
+END_TEST
+
+START_TEST(running_bits_by_hand)
+{
+	int fd;
+
+	start(1);
+	fd = event(0);
+	fd_insert(fd, &owner, note, 1);
+	ck_assert_int_eq(fd_set_running(fd), 0);
+	ck_assert_uint_eq(fdtab[fd].running_mask, 1);
+	ck_assert_int_eq(fd_takeover(fd, &owner), -1);
+	ck_assert_int_eq(fd_clr_running(fd), 0);
+	_fd_delete_orphan(fd);
+	ck_assert_msg(is_open(fd), "it is no orphan");
+	/* In the manner of HAProxy 2.2's fd_delete(). */
+	ck_assert_int_eq(fd_set_running(fd), 0);
+	__atomic_store_n(&fdtab[fd].thread_mask, 0, __ATOMIC_SEQ_CST);
+	ck_assert_int_eq(fd_clr_running(fd), 0);
+	_fd_delete_orphan(fd);
+	ck_assert(!is_open(fd));
+	ck_assert_int_eq(keel_used_fds(), 0);
+	ck_assert_int_eq(fd_set_running(fd), -1);
+	/* Too late: the number is in use again. */
+	ck_assert_int_eq(event(0), fd);
+	fd_insert(fd, &owner, note, 1);
+	_fd_delete_orphan(fd);
+	ck_assert(is_open(fd));
+	ck_assert_int_eq(keel_used_fds(), 1);
+	fd_delete(fd);
+}
+END_TEST
+
+START_TEST(takeover_of_ones_own)
+{
+	int fd, other;
+
+	start(2);
+	fd = event(1);
+	fd_insert(fd, &owner, note, 2);
+	fd_want_recv(fd);
+	ck_assert_int_eq(fd_takeover(fd, &other), -1);
+	ck_assert_uint_eq(fdtab[fd].thread_mask, 2);
+	ck_assert(fd_recv_active(fd));
+	ck_assert_int_eq(fd_takeover(fd, &owner), 0);
+	ck_assert_uint_eq(fdtab[fd].thread_mask, 1);
+	ck_assert(!fd_active(fd));
+	turns(2);
+	ck_assert_int_eq(called(), 0);
+	fd_want_recv(fd);
+	turns(1);
+	ck_assert_int_eq(called(), 1);
+	fd_delete(fd);
+}
+END_TEST
+
+START_TEST(fd_34_duplicates_do_not_ring)
+{
+	int fd, copy, said;
+
+	start(1);
+	for (said = 0; said < 2; said++) {
+		char text[4096] = "";
+		int report[2];
+		ssize_t n;
+
+		fd = event(1);
+		copy = dup(fd);
+		fd_insert(fd, &owner, note, 1);
+		fd_want_recv(fd);
+		turns(1);
+		if (said)
+			__atomic_fetch_or(&fdtab[fd].state, FD_CLONED, __ATOMIC_RELAXED);
+		fd_delete(fd);
+		called();
+		turns(10);
+		ck_assert_int_eq(called(), 0);
+		ck_assert_int_eq(pipe2(report, O_CLOEXEC), 0);
+		ck_assert_int_gt(keel_dump_fds(report[1]), 0);
+		n = read(report[0], text, sizeof(text) - 1);
+		ck_assert_int_gt(n, 0);
+		/* Seen twice by the one who was told nothing, by the other not at all. */
+		ck_assert_ptr_nonnull(strstr(text, "poll_stale=2 poll_rebuild=1"));
+		close(report[0]);
+		close(report[1]);
+		close(copy);
+	}
+}
+END_TEST
+
+static void read_three_times(int fd)
+{
+	note(fd);
+	if (atomic_load(&calls) == 3)
+		fd_stop_recv(fd);
+}
+
+START_TEST(regular_files_are_always_ready)
+{
+	FILE *file = tmpfile();
+	int fd;
+
+	ck_assert_ptr_nonnull(file);
+	start(1);
+	fd = dup(fileno(file));
+	fd_insert(fd, &owner, read_three_times, 1);
+	fd_want_recv(fd);
+	for (int i = 0; i < 10; i++)
+		keel_poll_once(i < 3 ? 10000 : 0);
+	ck_assert_int_eq(called(), 3);
+	fd_delete(fd);
+	fclose(file);
+}
+END_TEST
+
+START_TEST(any_descriptor_can_be_made_safe)
+{
+	int fd = eventfd(0, 0);
+
+	/* Before keel_init(). */
+	ck_assert_int_eq(fd_set_nonblock(fd), 0);
+	ck_assert_int_eq(fd_set_cloexec(fd), 0);
+	ck_assert_int_ne(fcntl(fd, F_GETFL) & O_NONBLOCK, 0);
+	ck_assert_int_eq(fcntl(fd, F_GETFD), FD_CLOEXEC);
+	close(fd);
+	errno = 0;
+	ck_assert_int_eq(fd_set_nonblock(fd), -1);
+	ck_assert_int_eq(errno, EBADF);
+	ck_assert_int_eq(fd_set_cloexec(-1), -1);
+}
+END_TEST
+
+START_TEST(fd_54_closefrom_closes_everything)
+{
+	int fds[300], pid, status;
+
+	for (int i = 0; i < 300; i++)
+		fds[i] = event(i % 7 == 0);
+	for (int i = 0; i < 300; i += 11)
+		close(fds[i]);
+	pid = fork();
+	if (pid == 0) {
+		int left = 0;
+
+		my_closefrom(fds[1]);
+		for (int i = 1; i < 300; i++)
+			left += is_open(fds[i]);
+		_exit(left != 0 || !is_open(2));
+	}
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert_int_eq(status, 0);
+}
+END_TEST
+
+START_TEST(pollers_are_listed_and_disabled)
+{
+	struct keel_config cfg = KEEL_CONFIG_INIT;
+	char *text = NULL;
+	size_t size = 0;
+	FILE *out = open_memstream(&text, &size);
+
+	ck_assert_int_eq(list_pollers(out), 0);
+	disable_poller("select");
+	disable_poller(NULL);
+	fclose(out);
+	ck_assert_ptr_nonnull(strstr(text, "epoll"));
+	free(text);
+	cfg.nbthread = 1;
+	ck_assert_int_eq(keel_init(&cfg), 0);
+	keel_deinit();
+	disable_poller("epoll");
+	ck_assert_int_eq(keel_init(&cfg), -EINVAL);
+}
+END_TEST
+
+START_TEST(a_forked_child_polls_on_its_own)
+{
+	int fds[2], pid, status;
+	uint64_t count;
+
+	start(1);
+	stream(fds);
+	fd_insert(fds[0], &owner, note, 1);
+	fd_want_recv(fds[0]);
+	turns(1);
+	pid = fork();
+	if (pid == 0) {
+		int good = fork_poller() == 1;
+
+		good &= (state_of(fds[0]) & FD_CLONED) != 0;
+		good &= write(fds[1], "x", 1) == 1;
+		keel_poll_once(5000);
+		good &= called() == 1;
+		fd_stop_recv(fds[0]);
+		turns(3);
+		wake_thread(0);
+		fd_delete(fds[0]);
+		good &= keel_used_fds() == 0;
+		_exit(!good);
+	}
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert_int_eq(status, 0);
+	/* The child took nothing out of this poller. */
+	keel_poll_once(5000);
+	ck_assert_int_eq(called(), 1);
+	ck_assert_uint_eq(state_of(fds[0]) & FD_CLONED, 0);
+	ck_assert_int_eq(read(fds[0], &count, 1), 1);
+	fd_delete(fds[0]);
+	close(fds[1]);
+}
+END_TEST
+
+START_TEST(the_dump_has_a_line_per_descriptor)
+{
+	char text[4096] = "", line[32];
+	int fd, out[2], n;
+
+	start(1);
+	fd = event(1);
+	fd_insert(fd, &owner, note, 1);
+	fd_want_recv(fd);
+	turns(1);
+	ck_assert_int_eq(pipe2(out, O_CLOEXEC), 0);
+	n = keel_dump_fds(out[1]);
+	ck_assert_int_gt(n, 0);
+	ck_assert_int_eq(read(out[0], text, sizeof(text) - 1), n);
+	snprintf(line, sizeof(line), "fd=%d state=0x", fd);
+	ck_assert_ptr_nonnull(strstr(text, line));
+	ck_assert_ptr_nonnull(strstr(text, "used=1"));
+	ck_assert_int_eq(keel_dump_fds(-1), -EBADF);
+	fd_delete(fd);
+}
+END_TEST
+
+/* --- several threads ------------------------------------------------------ */
+
+static int run(unsigned int nbthread, int (*body)(unsigned int tid, void *arg))
+{
+	struct keel_config cfg = KEEL_CONFIG_INIT;
+
+	cfg.nbthread = nbthread;
+	cfg.maxsock = 1024;
+	ck_assert_int_eq(keel_init(&cfg), 0);
+	return keel_run(body, NULL);
+}
+
+/* Waits for <*flag> to reach <value>, without running the loop. */
+static void await(atomic_int *flag, int value)
+{
+	for (int i = 0; i < 10000 && atomic_load(flag) < value; i++)
+		usleep(1000);
+	ck_assert_int_ge(atomic_load(flag), value);
+}
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static atomic_int inside, left, deleted;
+static int shared;
+
+static void wants_the_lock(int fd)
+{
+	(void)fd;
+	atomic_fetch_add(&inside, 1);
+	pthread_mutex_lock(&lock);
+	pthread_mutex_unlock(&lock);
+	atomic_fetch_add(&left, 1);
+}
+
+static void *delete_under_the_lock(void *arg)
+{
+	(void)arg;
+	pthread_mutex_lock(&lock);
+	fd_want_recv(shared);
+	await(&inside, 2);
+	fd_delete(shared);
+	ck_assert_msg(is_open(shared), "two threads are inside");
+	atomic_store(&deleted, 1);
+	pthread_mutex_unlock(&lock);
+	await(&left, 2);
+	for (int i = 0; i < 10000 && keel_used_fds(); i++)
+		usleep(1000);
+	keel_stop();
+	return NULL;
+}
+
+static int start_deleter(unsigned int tid, void *arg)
+{
+	static pthread_t deleter;
+
+	(void)arg;
+	if (tid == 0) {
+		shared = event(1);
+		fd_insert(shared, &owner, wants_the_lock, keel_all_threads_mask());
+		return pthread_create(&deleter, NULL, delete_under_the_lock, NULL);
+	}
+	return 0;
+}
+
+/* FD-1: a deadlock if fd_delete() waited for who is inside. */
+START_TEST(fd_1_delete_with_the_lock_that_callbacks_want)
+{
+	ck_assert_int_eq(run(2, start_deleter), 0);
+	ck_assert_int_eq(atomic_load(&deleted), 1);
+	ck_assert_int_eq(keel_used_fds(), 0);
+	ck_assert(!is_open(shared));
+	keel_deinit();
+}
+END_TEST
+
+static void ring_back(int fd)
+{
+	drain(fd);
+	if (atomic_load(&calls) >= 200)
+		keel_stop();
+}
+
+static void *ring_from_outside(void *arg)
+{
+	(void)arg;
+	for (int i = 0; i < 200; i++) {
+		ring(shared);
+		await(&calls, i + 1);
+	}
+	return NULL;
+}
+
+static int start_ringer(unsigned int tid, void *arg)
+{
+	static pthread_t ringer;
+
+	(void)arg;
+	if (tid != 0)
+		return 0;
+	/* Bound to the other thread, wanted from here: that one is to be woken. */
+	shared = event(0);
+	fd_insert(shared, &owner, ring_back, 2);
+	fd_want_recv(shared);
+	return pthread_create(&ringer, NULL, ring_from_outside, NULL);
+}
+
+START_TEST(a_sleeping_thread_hears_of_new_wishes)
+{
+	ck_assert_int_eq(run(2, start_ringer), 0);
+	ck_assert_int_eq(called(), 200);
+	fd_delete(shared);
+	keel_deinit();
+}
+END_TEST
+
+/* An idle connection goes round among the threads: each takes it over, reads
+ * once, and hands it on; a task of the next thread does the same. */
+enum { THREADS = 3, HANDS = 300 };
+static struct tasklet *taker[THREADS];
+static atomic_int hands, together;
+
+static void one_owner(int fd)
+{
+	uint64_t count;
+
+	if (atomic_fetch_add(&together, 1) != 0)
+		abort();
+	if (read(fd, &count, sizeof(count)) < 0)
+		fd_cant_recv(fd);
+	atomic_fetch_sub(&together, 1);
+	fd_stop_recv(fd);
+	tasklet_wakeup(taker[(keel_tid() + 1) % THREADS]);
+}
+
+static struct task *take(struct task *t, void *ctx, unsigned int state)
+{
+	(void)ctx;
+	(void)state;
+	if (atomic_load(&hands) == HANDS) {
+		keel_stop();
+		return t;
+	}
+	if (fd_takeover(shared, &owner) < 0) {
+		/* The last owner is still on its way out. */
+		tasklet_wakeup(taker[keel_tid()]);
+		return t;
+	}
+	atomic_fetch_add(&hands, 1);
+	fd_want_recv(shared);
+	ring(shared);
+	return t;
+}
+
+static int start_takers(unsigned int tid, void *arg)
+{
+	(void)arg;
+	if (tid == 0)
+		tasklet_wakeup(taker[0]);
+	return 0;
+}
+
+START_TEST(fd_3_takeovers_go_round)
+{
+	struct keel_config cfg = KEEL_CONFIG_INIT;
+
+	cfg.nbthread = THREADS;
+	cfg.maxsock = 1024;
+	ck_assert_int_eq(keel_init(&cfg), 0);
+	shared = event(0);
+	fd_insert(shared, &owner, one_owner, 1);
+	for (int i = 0; i < THREADS; i++) {
+		taker[i] = tasklet_new();
+		taker[i]->process = take;
+		tasklet_set_tid(taker[i], i);
+	}
+	ck_assert_int_eq(keel_run(start_takers, NULL), 0);
+	ck_assert_int_eq(atomic_load(&hands), HANDS);
+	fd_delete(shared);
+	ck_assert_int_eq(keel_used_fds(), 0);
+	keel_deinit();
+}
+END_TEST
+
+/* --- misuse --------------------------------------------------------------- */
+
+START_TEST(out_of_range_is_a_panic)
+{
+	start(1);
+	fd_insert(1024, &owner, note, 1);
+}
+END_TEST
+
+START_TEST(a_negative_descriptor_is_a_panic)
+{
+	start(1);
+	fd_want_recv(-1);
+}
+END_TEST
+
+START_TEST(no_owner_is_a_panic)
+{
+	start(1);
+	fd_insert(event(0), NULL, note, 1);
+}
+END_TEST
+
+START_TEST(no_thread_is_a_panic)
+{
+	start(1);
+	fd_insert(event(0), &owner, note, 2);
+}
+END_TEST
+
+START_TEST(inserting_twice_is_a_panic)
+{
+	int fd = event(0);
+
+	start(1);
+	fd_insert(fd, &owner, note, 1);
+	fd_insert(fd, &owner, note, 1);
+}
+END_TEST
+
+START_TEST(deleting_a_free_slot_is_a_panic)
+{
+	start(1);
+	fd_delete(event(0));
+}
+END_TEST
+
+START_TEST(before_keel_init_is_a_panic)
+{
+	fd_insert(event(0), &owner, note, 1);
+}
+END_TEST
+
+static char said[256];
+
+static void listen_to_panics(const char *file, int line, const char *message, void *arg)
+{
+	(void)file;
+	(void)line;
+	(void)arg;
+	snprintf(said, sizeof(said), "%s", message);
+	if (strstr(said, "descriptor 77 is deleted but not inserted"))
+		_exit(33);
+}
+
+START_TEST(panics_say_which_descriptor)
+{
+	struct keel_config cfg = KEEL_CONFIG_INIT;
+
+	cfg.nbthread = 1;
+	cfg.maxsock = 1024;
+	cfg.panic = listen_to_panics;
+	ck_assert_int_eq(keel_init(&cfg), 0);
+	fd_delete(77);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("fd");
+	TCase *one = tcase_create("one thread");
+	TCase *many = tcase_create("many threads");
+	TCase *bad = tcase_create("misuse");
+	SRunner *sr;
+	int failed;
+
+	tcase_set_timeout(one, 30);
+	tcase_set_timeout(many, 60);
+	tcase_add_test(one, an_inserted_descriptor_is_ready_and_wants_nothing);
+	tcase_add_test(one, slots_fill_cache_lines);
+	tcase_add_test(one, threads_that_do_not_exist_are_ignored);
+	tcase_add_test(one, directions_change_one_bit_each);
+	tcase_add_test(one, events_reach_the_callback_as_long_as_they_last);
+	tcase_add_test(one, nothing_is_called_that_is_not_wanted_any_more);
+	tcase_add_test(one, reports_become_state);
+	tcase_add_test(one, hang_ups_and_errors_are_told_apart);
+	tcase_add_test(one, the_callback_deletes_and_reuses_its_number);
+	tcase_add_test(one, fd_36_a_late_report_is_not_the_next_users);
+	tcase_add_test(one, running_bits_by_hand);
+	tcase_add_test(one, takeover_of_ones_own);
+	tcase_add_test(one, fd_34_duplicates_do_not_ring);
+	tcase_add_test(one, regular_files_are_always_ready);
+	tcase_add_test(one, any_descriptor_can_be_made_safe);
+	tcase_add_test(one, fd_54_closefrom_closes_everything);
+	tcase_add_test(one, pollers_are_listed_and_disabled);
+	tcase_add_test(one, a_forked_child_polls_on_its_own);
+	tcase_add_test(one, the_dump_has_a_line_per_descriptor);
+	tcase_add_test(many, fd_1_delete_with_the_lock_that_callbacks_want);
+	tcase_add_test(many, a_sleeping_thread_hears_of_new_wishes);
+	tcase_add_test(many, fd_3_takeovers_go_round);
+	tcase_add_test_raise_signal(bad, out_of_range_is_a_panic, SIGABRT);
+	tcase_add_test_raise_signal(bad, a_negative_descriptor_is_a_panic, SIGABRT);
+	tcase_add_test_raise_signal(bad, no_owner_is_a_panic, SIGABRT);
+	tcase_add_test_raise_signal(bad, no_thread_is_a_panic, SIGABRT);
+	tcase_add_test_raise_signal(bad, inserting_twice_is_a_panic, SIGABRT);
+	tcase_add_test_raise_signal(bad, deleting_a_free_slot_is_a_panic, SIGABRT);
+	tcase_add_test_raise_signal(bad, before_keel_init_is_a_panic, SIGABRT);
+	tcase_add_exit_test(bad, panics_say_which_descriptor, 33);
+	suite_add_tcase(s, one);
+	suite_add_tcase(s, many);
+	suite_add_tcase(s, bad);
+	sr = srunner_create(s);
+	srunner_run_all(sr, CK_NORMAL);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed != 0;
+}
