@@ -28,7 +28,7 @@ pub fn pool_local() -> Option<&'static pool::Local> {
 
 /// Binds the calling thread to `tid`: 0 or a negative errno.
 pub fn enter(tid: usize) -> i32 {
-    let _life = life();
+    let life = life();
     let Some(core) = core() else {
         return -sys::EINVAL;
     };
@@ -60,6 +60,8 @@ pub fn enter(tid: usize) -> i32 {
     core.registered.fetch_or(1 << tid, Ordering::Relaxed);
     core.tasks.enter(tid);
     thread::set_self((&raw const *t).cast_mut().cast());
+    // Waiting for an isolated thread must not keep others from leaving.
+    drop(life);
     core.isolation.busy_again(tid);
     0
 }

@@ -132,7 +132,10 @@ impl Loop<'_> {
             if next.is_some_and(|d| self.core.ns_of(d) <= now) {
                 return None;
             }
+            let isolation = &self.core.isolation;
+            isolation.harmless(self.me.tid);
             let n = self.core.fds.wait(self.me.tid, Some(0));
+            isolation.busy_again(self.me.tid);
             if n != 0 {
                 return Some(n);
             }
