@@ -12,12 +12,12 @@ need() {
 
 BUILD=${BUILD:-build}
 logs=$(mktemp -d)
-origin_pid='' proxy_pid=''
+origin_pid='' proxy_pid='' progress_pid=''
 
 cleanup() {
 	local pid
 	trap - EXIT
-	for pid in $proxy_pid $origin_pid; do
+	for pid in $progress_pid $proxy_pid $origin_pid; do
 		kill -KILL "$pid" 2>/dev/null && wait "$pid" 2>/dev/null
 	done
 	rm -rf "$logs"
