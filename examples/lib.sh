@@ -11,6 +11,7 @@ need() {
 }
 
 BUILD=${BUILD:-build}
+export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:-$BUILD/stage/usr/lib}     # where keel is not installed
 logs=$(mktemp -d)
 origin_pid='' proxy_pid='' progress_pid=''
 
