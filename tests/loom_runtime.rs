@@ -5,6 +5,7 @@ use keel::runtime::isolation::Isolation;
 use keel::runtime::sleep::{Sleeper, Wake};
 use keel::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use keel::sync::{Inbox, Link, UnsafeCell};
+use keel::task::presence::Presence;
 use loom::sync::Arc;
 use loom::thread;
 
@@ -84,6 +85,39 @@ fn inbox_loses_and_reorders_nothing() {
         p.join().unwrap();
         q.join().unwrap();
         free(items);
+    });
+}
+
+/// A thread leaves while another sends it work: one of them finds the item.
+#[test]
+fn nothing_is_left_behind() {
+    explore(None, || {
+        struct World {
+            presence: Presence,
+            inbox: Inbox,
+        }
+        let w = Arc::new(World {
+            presence: Presence::new(),
+            inbox: Inbox::new(),
+        });
+        w.presence.enter(0);
+        w.presence.enter(1);
+        let item = Item::boxed() as usize;
+        let other = w.clone();
+        let leaver = thread::spawn(move || {
+            other.presence.leave(1);
+            let mut seen = Vec::new();
+            collect(&other.inbox, &mut seen);
+            seen.len()
+        });
+        Item::send(item, &w.inbox, 1);
+        let mut seen = Vec::new();
+        if w.presence.others_if_left(1).is_some() {
+            collect(&w.inbox, &mut seen);
+        }
+        assert_eq!(leaver.join().unwrap() + seen.len(), 1, "left behind");
+        // SAFETY: nobody uses the item any more.
+        drop(unsafe { Box::from_raw(item as *mut Item) });
     });
 }
 

@@ -387,8 +387,20 @@ unsafe fn alloc(pool: *mut pool_head, flags: c_uint) -> *mut c_void {
     if pool.is_null() {
         null_pool();
     }
-    // SAFETY: the caller's pool exists; the local caches are this thread's.
-    let object = unsafe { pools().alloc(&*pool.cast::<Head>(), runtime::pool_local(), flags) };
+    // SAFETY: the caller's pool exists.
+    let head = unsafe { &*pool.cast::<Head>() };
+    match head.hit(runtime::pool_local(), flags) {
+        Some(object) => object.as_ptr().cast(),
+        None => miss(head, flags),
+    }
+}
+
+/// What alloc() does when the cache has nothing, out of its way.
+#[cold]
+#[inline(never)]
+fn miss(pool: &Head, flags: c_uint) -> *mut c_void {
+    // SAFETY: the pool is alive; the local caches are this thread's.
+    let object = unsafe { pools().miss(pool, runtime::pool_local(), flags) };
     if object.is_null() {
         sys::set_errno(sys::ENOMEM);
     }

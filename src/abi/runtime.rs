@@ -111,6 +111,7 @@ pub unsafe extern "C" fn keel_init(cfg: *const keel_config) -> c_int {
 pub unsafe extern "C" fn keel_deinit() {
     super::fd::unpublish();
     super::task::unpublish();
+    runtime::leave();
     runtime::deinit();
 }
 
@@ -254,7 +255,7 @@ pub unsafe extern "C" fn keel_now_ns() -> u64 {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn keel_update_clock() {
     if let Some(t) = runtime::here() {
-        t.update_clock(runtime::require_core());
+        t.set_now(runtime::require_core().now_ms());
     }
 }
 

@@ -7,7 +7,7 @@
 use crate::sync::atomic::{AtomicU32, Ordering};
 use crate::sys::memory;
 use core::cell::Cell;
-use core::ptr;
+use core::ptr::{self, NonNull};
 
 /// Bytes that a thread may cache over all pools, unless configured otherwise.
 pub const DEFAULT_CACHE_BYTES: usize = 512 * 1024;
@@ -21,7 +21,7 @@ const FIRST_CAPACITY: u32 = 32;
 /// may read its length.
 #[repr(C, align(64))]
 pub(super) struct Cache {
-    ring: Cell<*mut *mut u8>,
+    ring: Cell<*mut NonNull<u8>>,
     /// Slots: a power of two, or 0 without a ring.
     capacity: Cell<u32>,
     /// Number of the slot after the newest object; free-running.
@@ -46,34 +46,34 @@ impl Cache {
         self.stamp.get()
     }
 
-    /// Takes the newest object; NULL if there is none.
+    /// Takes the newest object.
     #[inline(always)]
-    pub(super) fn pop_newest(&self) -> *mut u8 {
+    pub(super) fn pop_newest(&self) -> Option<NonNull<u8>> {
         let top = self.top.load(Ordering::Relaxed);
         if top == self.bottom.load(Ordering::Relaxed) {
-            return ptr::null_mut();
+            return None;
         }
         let top = top.wrapping_sub(1);
         self.top.store(top, Ordering::Relaxed);
         // SAFETY: the slot number is masked to the capacity, and slots between
         // bottom and top hold objects.
-        unsafe { *self.slot(top) }
+        Some(unsafe { *self.slot(top) })
     }
 
-    /// Takes the oldest object; NULL if there is none.
-    pub(super) fn pop_oldest(&self) -> *mut u8 {
+    /// Takes the oldest object.
+    pub(super) fn pop_oldest(&self) -> Option<NonNull<u8>> {
         let bottom = self.bottom.load(Ordering::Relaxed);
         if bottom == self.top.load(Ordering::Relaxed) {
-            return ptr::null_mut();
+            return None;
         }
         self.bottom.store(bottom.wrapping_add(1), Ordering::Relaxed);
         // SAFETY: as in pop_newest.
-        unsafe { *self.slot(bottom) }
+        Some(unsafe { *self.slot(bottom) })
     }
 
     /// Puts an object in as the newest; false if there is no room.
     #[inline(always)]
-    pub(super) fn push(&self, object: *mut u8, now: u64) -> bool {
+    pub(super) fn push(&self, object: NonNull<u8>, now: u64) -> bool {
         let top = self.top.load(Ordering::Relaxed);
         if top.wrapping_sub(self.bottom.load(Ordering::Relaxed)) == self.capacity.get() {
             return false;
@@ -87,7 +87,7 @@ impl Cache {
 
     /// The address of slot `number`; dangling without a ring.
     #[inline(always)]
-    fn slot(&self, number: u32) -> *mut *mut u8 {
+    fn slot(&self, number: u32) -> *mut NonNull<u8> {
         let index = number & self.capacity.get().wrapping_sub(1);
         self.ring.get().wrapping_add(index as usize)
     }
@@ -102,8 +102,8 @@ impl Cache {
         if capacity > 1 << 28 {
             return false;
         }
-        let bytes = capacity as usize * size_of::<*mut u8>();
-        let ring: *mut *mut u8 = memory::alloc(bytes, 64).cast();
+        let bytes = capacity as usize * size_of::<NonNull<u8>>();
+        let ring: *mut NonNull<u8> = memory::alloc(bytes, 64).cast();
         if ring.is_null() {
             return false;
         }
@@ -199,6 +199,12 @@ impl Local {
         self.soft.get()
     }
 
+    /// How many objects one pool may cache when the limit is near.
+    #[inline(always)]
+    pub(super) fn fair_share(&self) -> usize {
+        16 + self.count.get() / 8
+    }
+
     #[inline(always)]
     pub(super) fn gc_seen(&self) -> u32 {
         self.gc_seen.get()
@@ -252,24 +258,15 @@ mod tests {
             seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             let grows = (i / 500) % 2 == 0;
             match seed >> 29 {
-                0 => assert_eq!(
-                    cache.pop_oldest(),
-                    model.pop_front().unwrap_or(ptr::null_mut())
-                ),
+                0 => assert_eq!(cache.pop_oldest(), model.pop_front()),
                 1..=3 if grows => {
-                    assert_eq!(
-                        cache.pop_newest(),
-                        model.pop_back().unwrap_or(ptr::null_mut())
-                    );
+                    assert_eq!(cache.pop_newest(), model.pop_back());
                 }
                 1..=5 if !grows => {
-                    assert_eq!(
-                        cache.pop_newest(),
-                        model.pop_back().unwrap_or(ptr::null_mut())
-                    );
+                    assert_eq!(cache.pop_newest(), model.pop_back());
                 }
                 _ => {
-                    let object = ptr::without_provenance_mut(i);
+                    let object = NonNull::new(ptr::without_provenance_mut(i)).unwrap();
                     assert!(cache.push(object, 0) || cache.grow() && cache.push(object, 0));
                     model.push_back(object);
                 }
@@ -277,9 +274,9 @@ mod tests {
             assert_eq!(cache.len() as usize, model.len());
         }
         assert!(cache.capacity.get() > FIRST_CAPACITY);
-        while !cache.pop_newest().is_null() {}
+        while cache.pop_newest().is_some() {}
         cache.drop_ring();
-        assert!(cache.pop_newest().is_null());
-        assert!(cache.pop_oldest().is_null());
+        assert!(cache.pop_newest().is_none());
+        assert!(cache.pop_oldest().is_none());
     }
 }

@@ -194,11 +194,16 @@ impl Head {
     ///
     /// # Safety
     /// `object` is one of this pool, in the caller's hands.
-    pub(super) unsafe fn poison(&self, object: *mut u8, flags: u32) {
-        if self.has(POISON) && flags & (super::POOL_F_NO_POISON | super::POOL_F_MUST_ZERO) == 0 {
-            // SAFETY: the object is `size` bytes long.
-            unsafe { object.write_bytes(self.poison, self.size() as usize) };
-        }
+    pub(super) unsafe fn fill(&self, object: *mut u8, flags: u32) {
+        let byte = if flags & super::POOL_F_MUST_ZERO != 0 {
+            0
+        } else if self.has(POISON) && flags & super::POOL_F_NO_POISON == 0 {
+            self.poison
+        } else {
+            return;
+        };
+        // SAFETY: the object is `size` bytes long.
+        unsafe { object.write_bytes(byte, self.size() as usize) };
     }
 }
 

@@ -70,13 +70,9 @@ impl Head {
     /// No registered thread runs, except the caller.
     pub(super) unsafe fn empty_all_caches(&self) {
         for cache in &self.cache {
-            loop {
-                let object = cache.pop_oldest();
-                if object.is_null() {
-                    break;
-                }
+            while let Some(object) = cache.pop_oldest() {
                 // SAFETY: taken out of a cache that nobody else uses.
-                unsafe { self.retire(&[object], Keep::Nothing) };
+                unsafe { self.retire(&[object.as_ptr()], Keep::Nothing) };
             }
             cache.drop_ring();
         }

@@ -7,7 +7,7 @@ use super::registry::Registry;
 use super::shared::{Cluster, Item};
 use super::{POOL_F_MUST_ZERO, POOL_F_NO_FAIL, debug, need};
 use crate::sync::atomic::Ordering;
-use core::ptr;
+use core::ptr::{self, NonNull};
 
 /// How many of the objects that leave a cache stay in the pool.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -28,27 +28,11 @@ impl Registry {
     /// `pool` is one of this registry, and `local` belongs to the caller.
     #[inline(always)]
     pub unsafe fn alloc(&self, pool: &Head, local: Option<&Local>, flags: u32) -> *mut u8 {
-        let mut object = ptr::null_mut();
-        if let Some(local) = local {
-            if pool.debug & debug::SLOW == 0 {
-                object = pool.cache_of(local).pop_newest();
-                if !object.is_null() {
-                    local.sub(pool.weight());
-                }
-            }
-        }
-        if object.is_null() {
+        match pool.hit(local, flags) {
+            Some(object) => object.as_ptr(),
             // SAFETY: by this function's contract.
-            object = unsafe { self.alloc_slow(pool, local, flags) };
-            if object.is_null() {
-                return object;
-            }
+            None => unsafe { self.miss(pool, local, flags) },
         }
-        if flags & POOL_F_MUST_ZERO != 0 {
-            // SAFETY: the object is ours and `size` bytes long.
-            unsafe { object.write_bytes(0, pool.size() as usize) };
-        }
-        object
     }
 
     /// Gives back an object that [`alloc`](Self::alloc) returned, on this or
@@ -58,13 +42,13 @@ impl Registry {
     /// As for `alloc`; the caller has no more use for the object.
     #[inline(always)]
     pub unsafe fn free(&self, pool: &Head, local: Option<&Local>, object: *mut u8) {
-        if object.is_null() {
+        let Some(object) = NonNull::new(object) else {
             return;
-        }
+        };
         if let Some(local) = local {
-            if pool.debug & debug::SLOW == 0 && pool.cache_of(local).push(object, local.tick()) {
+            if !pool.has(debug::SLOW) && pool.cache_of(local).push(object, local.tick()) {
                 local.add(pool.weight());
-                if local.bytes() > local.soft() {
+                if pool.crowds(local) {
                     self.settle(pool, local);
                 }
                 return;
@@ -85,7 +69,7 @@ impl Registry {
             // SAFETY: the object is this pool's and in our hands.
             unsafe {
                 pool.mark_live(object);
-                pool.poison(object, 0);
+                pool.fill(object, 0);
             }
         }
         object
@@ -106,9 +90,13 @@ impl Registry {
         }
     }
 
+    /// The rest of [`alloc`](Self::alloc) after [`Head::hit`] found nothing.
+    ///
+    /// # Safety
+    /// As for `alloc`.
     #[cold]
     #[inline(never)]
-    unsafe fn alloc_slow(&self, pool: &Head, local: Option<&Local>, flags: u32) -> *mut u8 {
+    pub unsafe fn miss(&self, pool: &Head, local: Option<&Local>, flags: u32) -> *mut u8 {
         if pool.has(debug::FAIL)
             && flags & POOL_F_NO_FAIL == 0
             && self.is_started()
@@ -119,12 +107,10 @@ impl Registry {
         }
         let mut object = ptr::null_mut();
         if !pool.has(debug::NO_CACHE) {
-            if let Some(local) = local {
-                object = pool.take_cached(local);
-            }
-            if object.is_null() {
-                object = pool.refill(local);
-            }
+            object = match local.and_then(|local| pool.take_cached(local)) {
+                Some(object) => object.as_ptr(),
+                None => pool.refill(local),
+            };
         }
         if object.is_null() {
             self.freeze(pool);
@@ -134,7 +120,7 @@ impl Registry {
             // SAFETY: the object is this pool's and in our hands.
             unsafe {
                 pool.mark_live(object);
-                pool.poison(object, flags);
+                pool.fill(object, flags);
             }
         }
         object
@@ -142,19 +128,19 @@ impl Registry {
 
     #[cold]
     #[inline(never)]
-    unsafe fn free_slow(&self, pool: &Head, local: Option<&Local>, object: *mut u8) {
+    unsafe fn free_slow(&self, pool: &Head, local: Option<&Local>, object: NonNull<u8>) {
         // SAFETY: by the contract of free.
-        unsafe { pool.mark_free(object, self) };
+        unsafe { pool.mark_free(object.as_ptr(), self) };
         if let Some(local) = local {
             if !pool.has(debug::NO_CACHE) && pool.put_cached(local, object) {
-                if local.bytes() > local.soft() {
+                if pool.crowds(local) {
                     self.settle(pool, local);
                 }
                 return;
             }
         }
         // SAFETY: the caller of free gave us the object.
-        unsafe { pool.retire(&[object], Keep::Needed) };
+        unsafe { pool.retire(&[object.as_ptr()], Keep::Needed) };
     }
 
     /// Brings the thread's caches back under their limit after an object of
@@ -165,18 +151,16 @@ impl Registry {
         let limit = local.limit();
         // An object that alone fills the cache has no place in it.
         if pool.weight() > limit {
-            let object = pool.take_newest(local);
-            if !object.is_null() {
+            if let Some(object) = pool.take_newest(local) {
                 // SAFETY: taken out of the cache, the object is ours.
-                unsafe { pool.retire(&[object], Keep::Needed) };
+                unsafe { pool.retire(&[object.as_ptr()], Keep::Needed) };
             }
             return;
         }
         // A pool that dominates the cache gives way first.
         let len = || pool.cache_of(local).len() as usize;
-        let fair = || 16 + local.count() / 8;
-        if len() >= fair() + CLUSTER {
-            while local.bytes() > local.soft() && len() >= CLUSTER && len() >= fair() {
+        if len() >= local.fair_share() + CLUSTER {
+            while local.bytes() > local.soft() && len() >= CLUSTER && len() >= local.fair_share() {
                 pool.evict(local, Keep::Needed);
             }
         }
@@ -208,23 +192,46 @@ impl Head {
         unsafe { self.cache.get_unchecked(local.tid()) }
     }
 
-    fn take_newest(&self, local: &Local) -> *mut u8 {
-        let object = self.cache_of(local).pop_newest();
-        if !object.is_null() {
-            local.sub(self.weight());
+    /// The fast half of an allocation: an object from the calling thread's
+    /// cache, if one is there and no debugging word asks for more.
+    #[inline(always)]
+    pub fn hit(&self, local: Option<&Local>, flags: u32) -> Option<NonNull<u8>> {
+        let local = local?;
+        if self.has(debug::SLOW) {
+            return None;
         }
-        object
+        let object = self.take_newest(local)?;
+        if flags & POOL_F_MUST_ZERO != 0 {
+            // SAFETY: the object is ours and `size` bytes long.
+            unsafe { object.write_bytes(0, self.size() as usize) };
+        }
+        Some(object)
     }
 
-    fn take_oldest(&self, local: &Local) -> *mut u8 {
-        let object = self.cache_of(local).pop_oldest();
-        if !object.is_null() {
-            local.sub(self.weight());
-        }
-        object
+    /// Whether something has to leave the thread's caches after an object of
+    /// this pool went in: they are over their limit, or near it and the pool
+    /// has more than its share.
+    #[inline(always)]
+    fn crowds(&self, local: &Local) -> bool {
+        local.bytes() > local.soft()
+            && (local.bytes() > local.limit()
+                || self.cache_of(local).len() as usize >= local.fair_share() + CLUSTER)
     }
 
-    fn take_cached(&self, local: &Local) -> *mut u8 {
+    #[inline(always)]
+    fn take_newest(&self, local: &Local) -> Option<NonNull<u8>> {
+        let object = self.cache_of(local).pop_newest()?;
+        local.sub(self.weight());
+        Some(object)
+    }
+
+    fn take_oldest(&self, local: &Local) -> Option<NonNull<u8>> {
+        let object = self.cache_of(local).pop_oldest()?;
+        local.sub(self.weight());
+        Some(object)
+    }
+
+    fn take_cached(&self, local: &Local) -> Option<NonNull<u8>> {
         if self.has(debug::COLD_FIRST) {
             self.take_oldest(local)
         } else {
@@ -233,7 +240,7 @@ impl Head {
     }
 
     /// Puts an object into the thread's cache; false if that cannot grow.
-    fn put_cached(&self, local: &Local, object: *mut u8) -> bool {
+    fn put_cached(&self, local: &Local, object: NonNull<u8>) -> bool {
         let cache = self.cache_of(local);
         let now = local.tick();
         let done = cache.push(object, now) || cache.grow() && cache.push(object, now);
@@ -256,7 +263,7 @@ impl Head {
         if let Some(local) = local {
             while let Some(item) = cluster.take() {
                 let fits = local.bytes() + self.weight() <= local.limit();
-                if !fits || !self.put_cached(local, item.cast()) {
+                if !fits || !NonNull::new(item.cast()).is_some_and(|o| self.put_cached(local, o)) {
                     // SAFETY: just taken out of the cluster.
                     unsafe { cluster.add(item) };
                     break;
@@ -275,10 +282,10 @@ impl Head {
         let mut batch = [ptr::null_mut(); CLUSTER];
         let mut n = 0;
         while n < CLUSTER {
-            batch[n] = self.take_oldest(local);
-            if batch[n].is_null() {
+            let Some(object) = self.take_oldest(local) else {
                 break;
-            }
+            };
+            batch[n] = object.as_ptr();
             n += 1;
         }
         // SAFETY: taken out of the cache, the objects are ours.

@@ -94,22 +94,30 @@ fn padding(real: usize, align: usize) -> (usize, usize) {
     (span, (span - real) & !(align - 1))
 }
 
+/// Pages for one object, and one more that faults: a mapping that happens to
+/// follow would hide an overrun.
 fn pages_alloc(real: usize, align: usize) -> *mut u8 {
     let (span, pad) = padding(real, align);
+    let whole = span + PAGE;
     let slack = if align > PAGE { align } else { 0 };
-    let area = memory::map_pages(span + slack);
+    let area = memory::map_pages(whole + slack);
     if area.is_null() {
         return area;
     }
     let skip = area.align_offset(align.max(PAGE));
     let start = area.wrapping_add(skip);
-    // SAFETY: both parts lie in the mapping, around the part that is kept.
+    // SAFETY: all parts lie in the mapping: around the one that is kept, that
+    // one's last page, and if that fails the rest.
     unsafe {
         if skip > 0 {
             memory::unmap_pages(area, skip);
         }
         if slack > skip {
-            memory::unmap_pages(start.add(span), slack - skip);
+            memory::unmap_pages(start.add(whole), slack - skip);
+        }
+        if !memory::forbid_pages(start.add(span), PAGE) {
+            memory::unmap_pages(start, whole);
+            return ptr::null_mut();
         }
     }
     let object = start.wrapping_add(pad);
@@ -136,7 +144,7 @@ unsafe fn pages_free(object: *mut u8, real: usize, align: usize) -> bool {
             return false;
         }
         object.cast::<u32>().write_volatile(DEAD);
-        memory::unmap_pages(object.sub(pad), span);
+        memory::unmap_pages(object.sub(pad), span + PAGE);
     }
     true
 }

@@ -1,9 +1,9 @@
 //! What `init` makes and `deinit` frees.
 
+use super::HOOKS;
 use super::config::Config;
 use super::isolation::Isolation;
 use super::thread::Thread;
-use super::{HOOKS, thread};
 use crate::fd::FdTable;
 use crate::pool::{self, Registry};
 use crate::sync::Mutex;
@@ -175,10 +175,8 @@ fn build(config: Config) -> Result<*mut Core, i32> {
     Ok(core)
 }
 
-/// Frees the core and every pool. The caller may still be registered; others
-/// must not be.
+/// Frees the core and every pool. No thread is registered any more.
 pub fn deinit() {
-    thread::leave();
     let _life = life();
     let Some(core) = core() else { return };
     let left = core.registered.load(Ordering::Relaxed);

@@ -17,6 +17,8 @@ mod core_state;
 pub mod hooks;
 pub mod isolation;
 #[cfg(not(loom))]
+mod registry;
+#[cfg(not(loom))]
 mod run;
 pub mod sleep;
 #[cfg(not(loom))]
@@ -27,9 +29,11 @@ mod turn;
 #[cfg(not(loom))]
 pub use core_state::{Core, core, deinit, init, pools, require_core, started};
 #[cfg(not(loom))]
+pub use registry::{enter, here, leave, pool_local, tid};
+#[cfg(not(loom))]
 pub use run::run;
 #[cfg(not(loom))]
-pub use thread::{Thread, enter, here, leave, pool_local, tid};
+pub use thread::Thread;
 #[cfg(not(loom))]
 pub use turn::{next_deadline_ns, poll_fd, poll_once, run_loop, run_tasks};
 
@@ -39,7 +43,7 @@ pub use global::*;
 #[cfg(not(loom))]
 mod global {
     use super::hooks::Hooks;
-    use super::{core, require_core, thread};
+    use super::{core, here, require_core};
     use crate::fd::FdTable;
     use crate::sync::ThreadSet;
     use crate::sync::atomic::Ordering;
@@ -72,7 +76,7 @@ mod global {
     /// Who calls, and when: the loop's cached date on a registered thread.
     #[inline]
     pub fn caller() -> Caller<'static> {
-        match thread::here() {
+        match here() {
             Some(t) => t.caller(),
             None => Caller {
                 tid: None,

@@ -1,7 +1,7 @@
 //! Starting the threads, and joining them.
 
 use super::core_state::{Core, core};
-use super::{thread, turn};
+use super::{registry, turn};
 use crate::sync::atomic::{AtomicI32, Ordering};
 use crate::sys;
 use crate::sys::thread::Body;
@@ -31,7 +31,7 @@ impl Plan {
     // One thread's life.
     fn live(&self, tid: usize, registered: bool) {
         if !registered {
-            let rc = thread::enter(tid);
+            let rc = registry::enter(tid);
             if rc < 0 {
                 self.fail(rc);
                 return;
@@ -47,7 +47,7 @@ impl Plan {
         }
         turn::run_loop();
         if !registered {
-            thread::leave();
+            registry::leave();
         }
     }
 }
@@ -72,7 +72,7 @@ pub unsafe fn run(init: Option<Init>, arg: *mut c_void) -> i32 {
     let Some(core) = core() else {
         return -sys::EINVAL;
     };
-    let registered = match thread::tid() {
+    let registered = match registry::tid() {
         None => false,
         Some(0) => true,
         Some(_) => return -sys::EALREADY,

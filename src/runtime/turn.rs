@@ -1,7 +1,8 @@
 //! The run loop, one turn at a time.
 
 use super::core_state::{Core, pools, require_core};
-use super::thread::{Thread, here};
+use super::registry::here;
+use super::thread::Thread;
 use crate::sync::ThreadSet;
 use crate::sync::atomic::Ordering;
 use crate::sys::{clock, epoll};
@@ -36,6 +37,10 @@ impl Loop<'_> {
         })
     }
 
+    fn update_clock(&self) {
+        self.me.set_now(self.core.now_ms());
+    }
+
     fn stopping(&self) -> bool {
         self.core.stopping.load(Ordering::Relaxed)
     }
@@ -48,7 +53,7 @@ impl Loop<'_> {
 
     // Timers, tasks, then the pollers' updates.
     fn work(&self) {
-        self.me.update_clock(self.core);
+        self.update_clock();
         let tid = self.me.tid;
         // SAFETY: this is thread `tid`, outside of any handler.
         unsafe {
@@ -97,7 +102,7 @@ impl Loop<'_> {
         // us, and this look sees whatever came before (INV-46).
         let mut ns = 0;
         if !self.has_work() && !self.stopping() {
-            self.me.update_clock(self.core);
+            self.update_clock();
             self.wake(self.core.tasks.serve_overdue(tid, self.me.caller()));
             if !self.has_work() {
                 ns = self.timeout(max_ms);
@@ -127,7 +132,10 @@ impl Loop<'_> {
             if next.is_some_and(|d| self.core.ns_of(d) <= now) {
                 return None;
             }
+            let isolation = &self.core.isolation;
+            isolation.harmless(self.me.tid);
             let n = self.core.fds.wait(self.me.tid, Some(0));
+            isolation.busy_again(self.me.tid);
             if n != 0 {
                 return Some(n);
             }
@@ -143,7 +151,7 @@ impl Loop<'_> {
             Some(n) if max_ms > 0 => n,
             _ => self.wait(max_ms),
         };
-        self.me.update_clock(self.core);
+        self.update_clock();
         if self.core.fds.dispatch(self.me.tid, n) {
             epoll::eventfd_drain(self.me.eventfd());
         }

@@ -110,7 +110,8 @@ impl Inbox {
     /// with [`Link::next`].
     ///
     /// # Safety
-    /// Only the inbox's owner calls this.
+    /// Whoever takes items owns them: usually only the inbox's owner calls
+    /// this; two calls at once would get different items.
     pub unsafe fn take(&self) -> *mut Link {
         if self.is_empty() {
             return ptr::null_mut();

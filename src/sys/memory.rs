@@ -81,3 +81,12 @@ pub unsafe fn unmap_pages(area: *mut u8, size: usize) {
     // SAFETY: by this function's contract.
     unsafe { libc::munmap(area.cast(), size) };
 }
+
+/// Makes every access to pages of [`map_pages`] fault; false on failure.
+///
+/// # Safety
+/// `area` is page aligned, inside such a mapping, and unused.
+pub unsafe fn forbid_pages(area: *mut u8, size: usize) -> bool {
+    // SAFETY: by this function's contract.
+    unsafe { libc::mprotect(area.cast(), size, libc::PROT_NONE) == 0 }
+}

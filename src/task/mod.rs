@@ -36,6 +36,7 @@ pub mod home;
 pub mod item;
 #[cfg(not(loom))]
 mod life;
+pub mod presence;
 pub mod request;
 #[cfg(not(loom))]
 pub mod run;
@@ -58,10 +59,10 @@ pub use engine::{Caller, Config, Pools, Tasks};
 
 #[cfg(not(loom))]
 mod engine {
-    use super::scheduler::Scheduler;
+    use super::presence::Presence;
+    use super::scheduler::{NEVER, Scheduler};
     use crate::pool;
     use crate::sync::ThreadSet;
-    use crate::sync::atomic::{AtomicU64, Ordering};
     use crate::sys::memory;
 
     /// Who calls, and when.
@@ -101,8 +102,7 @@ mod engine {
     pub struct Tasks {
         pub(super) config: Config,
         pub(super) pools: Pools,
-        /// Threads that are there now.
-        active: AtomicU64,
+        pub(super) presence: Presence,
         scheds: *mut Scheduler,
         n: usize,
     }
@@ -128,7 +128,7 @@ mod engine {
             Some(Self {
                 config,
                 pools,
-                active: AtomicU64::new(0),
+                presence: Presence::new(),
                 scheds,
                 n,
             })
@@ -159,29 +159,39 @@ mod engine {
 
         /// Thread `tid` begins to serve its queues.
         pub fn enter(&self, tid: usize) {
-            self.active.fetch_or(1 << tid, Ordering::Relaxed);
+            self.presence.enter(tid);
         }
 
         /// Thread `tid` leaves. What is bound to it stays; what others may
         /// run is handed to them.
         pub fn leave(&self, tid: usize) -> ThreadSet {
-            self.active.fetch_and(!(1 << tid), Ordering::Relaxed);
-            self.hand_over(tid)
+            self.presence.leave(tid);
+            let wakes = self.hand_over(tid);
+            // Somebody must reckon with the shared timers that are filed here.
+            wakes.and(self.heir(tid))
         }
 
         /// The thread that is to run something with this mask: one that is
         /// there, if any is.
         pub(super) fn pick(&self, mask: u64) -> usize {
-            let here = mask & self.active.load(Ordering::Relaxed);
+            let here = mask & self.presence.get();
             let mask = mask & self.all();
             let from = if here != 0 { here } else { mask };
             assert!(from != 0, "a task's thread mask {mask:#x} names no thread");
             from.trailing_zeros() as usize
         }
 
-        /// The threads that are there.
-        pub fn active(&self) -> u64 {
-            self.active.load(Ordering::Relaxed)
+        /// Who is to be told of a new date in thread `k`'s shared wheel: its
+        /// owner, or whoever is there instead.
+        pub(super) fn heir(&self, k: usize) -> ThreadSet {
+            let there = self.presence.get();
+            let deaf = there & (1 << k) == 0;
+            match there.trailing_zeros() {
+                64 => ThreadSet::EMPTY,
+                _ if !deaf => ThreadSet::one(k),
+                _ if self.sched(k).next_shared() == NEVER => ThreadSet::EMPTY,
+                first => ThreadSet::one(first as usize),
+            }
         }
     }
 

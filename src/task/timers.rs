@@ -163,7 +163,7 @@ impl Tasks {
         sched.publish_next(&mut wheel);
         drop(wheel);
         if date < before && by.tid != Some(k) {
-            ThreadSet::one(k)
+            self.heir(k)
         } else {
             ThreadSet::EMPTY
         }

@@ -50,7 +50,42 @@ impl Tasks {
             (*node).tag = kind as u8;
             self.sched(to).inbox.push(node.cast());
         }
-        ThreadSet::one(to)
+        match self.presence.others_if_left(to) {
+            None => ThreadSet::one(to),
+            Some(0) => ThreadSet::EMPTY,
+            Some(others) => self.rescue(to, others),
+        }
+    }
+
+    // Gives what waits in the inbox of a thread that has left to those who
+    // may run it; what is bound to that thread goes back. An inbox is taken
+    // by one exchange, so it matters not that the thread may do the same.
+    #[cold]
+    fn rescue(&self, from: usize, others: u64) -> ThreadSet {
+        let mut wakes = ThreadSet::EMPTY;
+        let inbox = &self.sched(from).inbox;
+        // SAFETY: each node comes with its ticket.
+        unsafe {
+            let mut link = inbox.take();
+            while !link.is_null() {
+                let next = (*link).next();
+                let node: *mut Node = link.cast();
+                let kind = Kind::of(&*node);
+                let mask = match kind {
+                    Kind::Tasklet => 0,
+                    _ => (*task_of_rq(node)).mask(),
+                };
+                if mask & others != 0 {
+                    wakes = wakes.and(self.send(node, kind, self.pick(mask)));
+                } else {
+                    inbox.push(link);
+                    // It may have entered again, and gone to sleep.
+                    wakes = wakes.and(ThreadSet::one(from));
+                }
+                link = next;
+            }
+        }
+        wakes
     }
 
     /// Queues a task whose ticket the caller holds: here if it may run here.
@@ -207,7 +242,7 @@ impl Tasks {
         let mut wakes = ThreadSet::EMPTY;
         let sched = self.sched(tid);
         let own = sched.owner();
-        let others = self.active();
+        let others = self.presence.get();
         // SAFETY: the leaving thread calls, so the queues are still its own.
         // What nobody else may run goes back and waits for the next one.
         unsafe {
@@ -364,6 +399,11 @@ impl Tasks {
         // SAFETY: after the inbox is sorted, a linked node is in one of our
         // class lists.
         unsafe {
+            let tid = (*tl).tid.load(Ordering::Relaxed);
+            assert!(
+                tid < 0 || tid as usize == me,
+                "thread {me} takes a tasklet of thread {tid} out of its queue"
+            );
             self.drain_inbox(me);
             let node = &raw mut (*tl).rq;
             if !(*node).is_linked() {

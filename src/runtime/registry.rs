@@ -1,0 +1,92 @@
+//! The thread registry: who is bound to which id.
+
+use super::core_state::{core, life, pools, require_core};
+use super::thread::Thread;
+use super::wake;
+use crate::pool;
+use crate::sync::atomic::Ordering;
+use crate::sys::{self, thread};
+
+/// The calling thread's record.
+#[inline(always)]
+pub fn here() -> Option<&'static Thread> {
+    // SAFETY: enter stored a record there, which outlives the entry.
+    unsafe { thread::get_self().cast::<Thread>().as_ref() }
+}
+
+/// The calling thread's id.
+#[inline]
+pub fn tid() -> Option<usize> {
+    here().map(|t| t.tid)
+}
+
+/// The calling thread's object caches.
+#[inline(always)]
+pub fn pool_local() -> Option<&'static pool::Local> {
+    here().map(|t| &t.local)
+}
+
+/// Binds the calling thread to `tid`: 0 or a negative errno.
+pub fn enter(tid: usize) -> i32 {
+    let life = life();
+    let Some(core) = core() else {
+        return -sys::EINVAL;
+    };
+    if here().is_some() {
+        return -sys::EALREADY;
+    }
+    let Some(t) = core.threads().get(tid) else {
+        return -sys::EINVAL;
+    };
+    if core.registered.load(Ordering::Relaxed) & (1 << tid) != 0 {
+        return -sys::EBUSY;
+    }
+    let mut rc = t.open();
+    if rc == 0 {
+        rc = core.fds.thread_enter(tid);
+    }
+    if rc == 0 {
+        rc = core.fds.add_internal(tid, t.eventfd());
+        if rc < 0 {
+            core.fds.thread_leave(tid);
+        }
+    }
+    if rc < 0 {
+        return rc;
+    }
+    pools().attach(&t.local);
+    t.hosted.store(false, Ordering::Relaxed);
+    t.set_now(core.now_ms());
+    core.registered.fetch_or(1 << tid, Ordering::Relaxed);
+    core.tasks.enter(tid);
+    thread::set_self((&raw const *t).cast_mut().cast());
+    // Waiting for an isolated thread must not keep others from leaving.
+    drop(life);
+    core.isolation.busy_again(tid);
+    0
+}
+
+/// Unbinds the calling thread. Its caches go back, what others may run goes to
+/// them, what is bound to its id waits for the next one.
+pub fn leave() {
+    let Some(t) = here() else { return };
+    let core = require_core();
+    // SAFETY: this is that thread.
+    unsafe { core.tasks.assert_outside(t.tid, "keel_thread_leave") };
+    while core.isolation.isolated(Some(t.tid)) {
+        core.isolation.release(Some(t.tid));
+    }
+    pools().flush_local(&t.local);
+    wake(core.tasks.leave(t.tid));
+    let _life = life();
+    core.fds.thread_leave(t.tid);
+    t.sleeper().awake();
+    thread::set_self(core::ptr::null_mut());
+    core.isolation.harmless(t.tid);
+    let bit = 1 << t.tid;
+    let others = core.registered.fetch_and(!bit, Ordering::Relaxed) & !bit;
+    if others == 0 && !core.running.load(Ordering::Relaxed) {
+        // The last one out: the next loops start afresh.
+        core.stopping.store(false, Ordering::Relaxed);
+    }
+}
