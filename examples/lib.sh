@@ -11,13 +11,14 @@ need() {
 }
 
 BUILD=${BUILD:-build}
+export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:-$BUILD/stage/usr/lib}     # where keel is not installed
 logs=$(mktemp -d)
-origin_pid='' proxy_pid=''
+origin_pid='' proxy_pid='' progress_pid=''
 
 cleanup() {
 	local pid
 	trap - EXIT
-	for pid in $proxy_pid $origin_pid; do
+	for pid in $progress_pid $proxy_pid $origin_pid; do
 		kill -KILL "$pid" 2>/dev/null && wait "$pid" 2>/dev/null
 	done
 	rm -rf "$logs"

@@ -84,11 +84,8 @@ static void client_close(struct client *c)
 
 static void reply(struct client *c, const char *status, const char *text, unsigned long long size)
 {
-	size_t len = text ? strlen(text) : 0;
-	int n = snprintf(c->head, sizeof(c->head), "HTTP/1.1 %s\r\nContent-Length: %llu\r\nContent-Type: text/plain\r\n%s\r\n%s", status,
-	                 text ? len : size, c->last ? "Connection: close\r\n" : "", text ? text : "");
-
-	c->head_len = (size_t)n;
+	c->head_len = (size_t)snprintf(c->head, sizeof(c->head), "HTTP/1.1 %s\r\nContent-Length: %llu\r\nContent-Type: text/plain\r\n%s\r\n%s",
+	                               status, text ? strlen(text) : size, c->last ? "Connection: close\r\n" : "", text ? text : "");
 	c->head_sent = 0;
 	c->send_left = text ? 0 : size;
 	c->state = REPLY;
@@ -384,10 +381,8 @@ static void on_signal(int number)
 	char byte = (char)number;
 	int saved = errno;
 
-	if (write(signal_pipe[1], &byte, 1) < 0) {
-		/* full: the first one is enough */
-	}
-	errno = saved;
+	if (write(signal_pipe[1], &byte, 1) <= 0)
+		errno = saved;          /* full: the first one is enough */
 }
 
 static void signal_io(int fd)
@@ -468,15 +463,13 @@ int main(int argc, char **argv)
 	char *where = NULL;
 	int error;
 
-	for (int i = 1; i < argc; i += 2) {
-		if (i + 1 < argc && strcmp(argv[i], "--listen") == 0)
+	for (int i = 1; i + 1 < argc; i += 2) {
+		if (strcmp(argv[i], "--listen") == 0)
 			where = argv[i + 1];
-		else if (i + 1 < argc && strcmp(argv[i], "--threads") == 0)
+		else if (strcmp(argv[i], "--threads") == 0)
 			config.nbthread = (unsigned int)strtoul(argv[i + 1], NULL, 10);
-		else
-			die(2, "usage: origin --listen ADDR:PORT [--threads N]", NULL);
 	}
-	if (!where || config.nbthread > KEEL_MAX_THREADS)
+	if (!where || argc % 2 == 0 || config.nbthread > KEEL_MAX_THREADS)
 		die(2, "usage: origin --listen ADDR:PORT [--threads N]", NULL);
 	bind_to(where);
 	memset(pattern, 'k', sizeof(pattern));

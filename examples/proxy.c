@@ -506,6 +506,7 @@ struct conn {
 	int give_up;                    /* when to stop waiting for a server socket */
 	unsigned int start_ms;
 	unsigned long long bytes[2];
+	struct sockaddr_in6 peer;       /* or IPv4: what the log calls the client */
 	LIST_ENTRY(conn) link;          /* among its thread's connections */
 };
 
@@ -527,10 +528,10 @@ static void conn_arm(struct conn *c, unsigned int ms)
 
 static void conn_log(const struct conn *c, int level, const char *how)
 {
-	struct endpoint peer = { .len = sizeof(peer.addr), .name = "a client" };
+	struct endpoint peer = { .len = sizeof(c->peer) };
 
-	if (getpeername(c->fd[CLIENT], (struct sockaddr *)&peer.addr, &peer.len) == 0)
-		endpoint_set_name(&peer);
+	memcpy(&peer.addr, &c->peer, sizeof(c->peer));
+	endpoint_set_name(&peer);
 	say(level, "%s -> %s: %s after %ums, %llu bytes up, %llu down", peer.name, c->backend ? c->backend->at.name : "nobody", how,
 	    keel_now_ms() - c->start_ms, c->bytes[CLIENT], c->bytes[SERVER]);
 }
@@ -793,6 +794,7 @@ static void conn_start(int fd)
 {
 	struct conn *c = pool_zalloc(conn_pool);
 	struct task *t = task_new_here();
+	socklen_t len = sizeof(c->peer);
 	int one = 1;
 
 	count(ACCEPTED);
@@ -805,6 +807,7 @@ static void conn_start(int fd)
 		return;
 	}
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	getpeername(fd, (struct sockaddr *)&c->peer, &len);
 	c->fd[CLIENT] = fd;
 	c->fd[SERVER] = -1;
 	c->timer = t;

@@ -13,6 +13,7 @@ MAX_SLICES=24
 
 need wrk curl
 start_origin
+curl -s -m 5 -o /dev/null "http://$origin/" || die "no HTTP server answers at $origin"
 start_proxy --listen 127.0.0.1:0 --grace 10s --timeout connect=2s,idle=30s
 echo "origin $origin, proxy $proxy, admin $admin; $CONNECTIONS clients, at least $REQUESTS requests"
 
@@ -35,12 +36,14 @@ done_requests=0 slices=0 lost=0
 while [ "$done_requests" -lt "$REQUESTS" ] && [ "$slices" -lt "$MAX_SLICES" ]; do
 	slices=$((slices + 1))
 	wrk --latency -t2 -c"$CONNECTIONS" -d"${SLICE}s" "http://$proxy/" >"$logs/wrk" || die "wrk failed: $(cat "$logs/wrk")"
-	if grep -E 'Socket errors|Non-2xx' "$logs/wrk" >&2; then
-		lost=1
-	fi
 	done_requests=$((done_requests + $(sed -n 's/ *\([0-9]*\) requests in .*/\1/p' "$logs/wrk")))
+	if grep -E 'Socket errors|Non-2xx|^ *0 requests' "$logs/wrk" >&2; then
+		lost=1
+		break
+	fi
 done
 kill "$progress_pid" && wait "$progress_pid" 2>/dev/null
+progress_pid=''
 
 echo
 echo "requests: $done_requests in $slices runs of ${SLICE}s; the last one:"

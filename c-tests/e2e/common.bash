@@ -4,6 +4,7 @@
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 BUILD=$(cd "${BUILD:-$HERE/../../build}" && pwd)
 PATH=$PATH:/usr/sbin:/sbin
+export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:-$BUILD/stage/usr/lib}
 
 # until_true SECONDS COMMAND...: tries it until it succeeds
 until_true() {
@@ -71,11 +72,14 @@ log_word() { sed -n "s/.*$1 \([^ ]*\).*/\1/p" "$dir/proxy.log" | head -n 1; }
 lacks() { if grep -- "$1" "$2"; then return 1; fi; }
 has_logged() { grep -q -- "$1" "$dir/proxy.log"; }
 
+started_or_dead() { has_logged ready: || ! kill -0 "$proxy_pid" 2>/dev/null; }
+
 # start_proxy OPTION...: sets $proxy (host:port), $host, $port, $admin. PROXY may be a command line that launches it.
 start_proxy() {
 	${PROXY:-$BUILD/proxy} --listen 127.0.0.1:0 --admin 127.0.0.1:0 "$@" 2>"$dir/proxy.log" 3>&- &
 	proxy_pid=$!
-	until_true "${PATIENCE:-10}" has_logged ready: || { cat "$dir/proxy.log"; return 1; }
+	until_true "${PATIENCE:-10}" started_or_dead
+	has_logged ready: || { cat "$dir/proxy.log"; return 1; }
 	proxy=$(log_word 'listening on')
 	admin=$(log_word 'administration on')
 	host=${proxy%:*} port=${proxy##*:}

@@ -27,6 +27,10 @@ start_proxy --backend "127.0.0.1:$a" --backend "127.0.0.1:$b" --check inter=300m
 send() { "$dir/requests" "$host" "$port" /small "$CLIENTS" "$1" "$2" "$limit" || fail "requests were lost"; }
 
 send 1000 $((REQUESTS - quarter))               # kept connections
+head -c 4000000 /dev/urandom >"$dir/a/www/big"
+cp "$dir/a/www/big" "$dir/b/www/big"
+curl -sS -f -m 60 -o "$dir/got" "http://$proxy/big" && cmp "$dir/got" "$dir/a/www/big" || fail "a download went wrong"
+curl -sS -f -m 60 -T "$dir/got" "http://$proxy/up/big" || fail "an upload went wrong"
 ask 'show info' >/dev/null && ask 'show pools' >/dev/null && ask 'show tasks' >/dev/null && ask 'show fd' >/dev/null || fail "admin"
 stop_nginx a
 send 5 "$quarter"                               # short ones, of which every second meets the dead backend first
