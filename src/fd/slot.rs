@@ -1,5 +1,6 @@
 //! One entry of the table: what a descriptor number is used for just now.
 
+#[cfg(not(loom))]
 use super::flags::*;
 use crate::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use core::ffi::{c_int, c_void};
@@ -161,6 +162,7 @@ impl Slot {
     }
 
     /// Makes the bits READY only where neither ACTIVE nor READY is set.
+    #[cfg(not(loom))]
     pub(super) fn raise_if_idle(&self, ready: u32, active: u32) {
         let mut word = self.word.load(Ordering::Relaxed);
         while state_of(word) & (ready | active) == 0 {
@@ -178,6 +180,7 @@ impl Slot {
     }
 
     /// Files a report in the state (INV-69, 70): the state after it.
+    #[cfg(not(loom))]
     pub(super) fn record(&self, evts: u32) -> u32 {
         let mut word = self.word.load(Ordering::Relaxed);
         loop {
