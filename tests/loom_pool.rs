@@ -4,8 +4,10 @@
 //! whoever still reads it (POOL-1), whoever never gets the head (POOL-2), and
 //! the counts at the end show what was lost or doubled (POOL-3).
 //!
-//! The models make the store that unlocks the head an exchange (see publish()
-//! in src/pool/shared.rs), without which loom lets waiters starve.
+//! Where threads contend, the store that unlocks the head is an exchange, and
+//! who has waited looks with one, or loom would let waiters starve (publish()
+//! and look() in src/pool/shared.rs). The exchange carries on what earlier
+//! pushes released; that the store does so too has a model of its own.
 //!
 //! Run: RUSTFLAGS="--cfg loom" cargo test --release --test loom_pool
 #![cfg(loom)]
@@ -13,6 +15,8 @@
 use keel::pool::shared::{Cluster, Item, SharedList};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
+use loom::sync::atomic::AtomicUsize;
+use loom::sync::atomic::Ordering::Relaxed;
 use loom::thread;
 
 /// An object: its links, and what a user wrote in it.
@@ -41,9 +45,13 @@ impl World {
 
     /// The same, and objects that belong to nobody yet: the last ones.
     fn with_spares(clusters: &[usize], spares: usize) -> Arc<Self> {
+        Self::around(SharedList::new(), clusters, spares)
+    }
+
+    fn around(list: SharedList, clusters: &[usize], spares: usize) -> Arc<Self> {
         let count = clusters.iter().sum::<usize>() + spares;
         let world = Self {
-            list: SharedList::new(),
+            list,
             objects: (0..count).map(|_| Object::default()).collect(),
         };
         let mut at = 0;
@@ -214,6 +222,44 @@ fn pool_2_pop_and_flush() {
 fn pool_3_flush_and_push() {
     model(None, || {
         run(&World::with_spares(&[1], 1), &[flush, put_last]);
+    });
+}
+
+/// INV-4: one thread pushes two objects, another pops one, a third gets what
+/// the second's unlock left, and sees what the first wrote. They come one
+/// after the other, but nothing except the list orders them.
+#[test]
+fn inv_4_the_unlocking_store_publishes() {
+    model(Some(3), || {
+        let world = World::around(SharedList::with_plain_unlock(), &[], 2);
+        let turn = Arc::new(AtomicUsize::new(0));
+        let stages: [Thread; 3] = [
+            |world| {
+                world.write(&[0, 1]);
+                world.put(&[0]);
+                world.put(&[1]);
+                Vec::new()
+            },
+            pop_and_free,
+            pop_and_free,
+        ];
+        let handles: Vec<_> = (0..stages.len())
+            .map(|i| {
+                let (world, turn) = (world.clone(), turn.clone());
+                thread::spawn(move || {
+                    if turn.load(Relaxed) != i {
+                        return Vec::new();
+                    }
+                    let kept = stages[i](&world);
+                    turn.store(i + 1, Relaxed);
+                    kept
+                })
+            })
+            .collect();
+        let kept: Vec<_> = handles.into_iter().map(|h| h.join().unwrap()).collect();
+        if turn.load(Relaxed) > 0 {
+            world.check(kept);
+        }
     });
 }
 
