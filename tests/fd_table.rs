@@ -618,27 +618,51 @@ fn the_runtimes_own_descriptor() {
     let n = t.wait(0, None);
     assert!(t.dispatch(0, n));
     // It stays through a rebuild: here, after somebody closed the set.
-    close_epoll(&t);
+    close(the_set());
     assert_eq!(t.wait(0, Some(0)), -libc::EBADF);
     let n = t.wait(0, None);
     assert!(t.dispatch(0, n));
     close(wake);
 }
 
-/// Closes the thread's set as my_closefrom() would: its number is the one
-/// that a fresh set gets next.
-fn close_epoll(t: &FdTable) {
-    for fd in 3..4096 {
-        let link = std::fs::read_link(format!("/proc/self/fd/{fd}"));
-        if link.is_ok_and(|l| l.to_string_lossy().contains("eventpoll")) {
-            let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap();
-            // Only ours holds the reserved data value.
-            if info.contains("data: ffffffffffffffff") {
-                close(fd);
-            }
-        }
-    }
-    let _ = t;
+/// The epoll set of the one table that has an internal descriptor.
+fn the_set() -> i32 {
+    let is_set = |fd: &i32| {
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}"));
+        info.is_ok_and(|i| i.contains("data: ffffffffffffffff"))
+    };
+    (3..4096).find(is_set).unwrap()
+}
+
+/// What program()'s window can leave: the number is in the set already.
+#[test]
+fn numbers_that_are_registered_already() {
+    let t = entered(1);
+    let wake = eventfd(0);
+    assert_eq!(t.add_internal(0, wake), 0);
+    let fd = eventfd(1);
+    t.insert(fd, OWNER, Some(iocb), 1);
+    let mut event = libc::epoll_event {
+        events: libc::EPOLLIN as u32,
+        u64: fd as u64 | 99 << 32,
+    };
+    let add = |event: &mut libc::epoll_event| unsafe {
+        assert_eq!(
+            libc::epoll_ctl(the_set(), libc::EPOLL_CTL_ADD, fd, event),
+            0
+        )
+    };
+    add(&mut event);
+    // Nobody wants it: out it goes at the first report.
+    assert_eq!((turn(&t, 0), turn(&t, 0)), (1, 0));
+    assert_eq!((calls(), t.counters(0).poll_rebuild), (0, 0));
+    // Wanted: the registration becomes ours.
+    add(&mut event);
+    want(&t, fd);
+    assert_eq!(turn(&t, 0), 1);
+    assert_eq!((calls(), t.counters(0).poll_stale), (1, 1));
+    t.delete(fd, Some(0));
+    close(wake);
 }
 
 #[test]
@@ -703,7 +727,7 @@ fn disowned() {
     t.insert(fd, OWNER, Some(iocb), 1);
     want(&t, fd);
     assert_eq!(turn(&t, 0), 1);
-    t.slot(fd).raise(FD_DISOWN | FD_LINGER_RISK | FD_CLONED);
+    t.slot(fd).raise(FD_DISOWN | FD_LINGER_RISK);
     t.delete(fd, Some(0));
     assert!(is_open(fd));
     assert_eq!((turn(&t, 0), t.used()), (0, 0));

@@ -217,7 +217,8 @@ impl FdTable {
         if state & FD_LINGER_RISK != 0 {
             file::set_linger_reset(fd);
         }
-        if state & FD_CLONED != 0 {
+        // Its file lives on, elsewhere or under this very number.
+        if state & (FD_CLONED | FD_DISOWN) != 0 {
             self.leave_every_set(fd, life);
         }
         slot.reset(closing);
@@ -485,6 +486,30 @@ fn nobody_wanted(state: u32, evts: u32) -> u32 {
         unwanted = FD_EV_ACTIVE_RW;
     }
     unwanted & !state
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// FD-36 where dispatch's own look came too early: the life changes
+    /// between that and the running bit.
+    #[test]
+    fn fd_36_a_report_that_turns_out_late_leaves_no_trace() {
+        let t = FdTable::new(64, 1).unwrap();
+        assert_eq!(t.thread_enter(0), 0);
+        let fd = epoll::eventfd();
+        t.insert(fd, core::ptr::dangling_mut::<u64>().cast(), None, 1);
+        let slot = t.slot(fd);
+        let before = slot.state();
+        let late = t.report(slot, fd, FD_EV_READY_R, Some(7), 0);
+        assert_eq!((late, slot.state()), (Updated::Closed, before));
+        assert_eq!((slot.running_mask(), t.counters(0).poll_stale), (0, 1));
+        let due = t.report(slot, fd, FD_EV_READY_R, Some(0), 0);
+        assert_eq!(due, Updated::Done);
+        assert_ne!(slot.state(), before);
+        t.delete(fd, Some(0));
+    }
 }
 
 impl Drop for FdTable {
