@@ -76,6 +76,7 @@ started_or_dead() { has_logged ready: || ! kill -0 "$proxy_pid" 2>/dev/null; }
 
 # start_proxy OPTION...: sets $proxy (host:port), $host, $port, $admin. PROXY may be a command line that launches it.
 start_proxy() {
+	: >"$dir/proxy.log"             # what an earlier one has logged must not be taken for its own
 	${PROXY:-$BUILD/proxy} --listen 127.0.0.1:0 --admin 127.0.0.1:0 "$@" 2>"$dir/proxy.log" 3>&- &
 	proxy_pid=$!
 	until_true "${PATIENCE:-10}" started_or_dead

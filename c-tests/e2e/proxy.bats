@@ -224,6 +224,7 @@ answer_to() {
 @test "the admin socket may be a unix socket, also where an old one was left" {
 	start_nginx a "$origin_port"
 	for signal in KILL TERM; do
+		: >"$dir/proxy.log"
 		"$BUILD/proxy" --listen 127.0.0.1:0 --backend "127.0.0.1:$origin_port" --admin "$dir/admin.sock" 2>"$dir/proxy.log" 3>&- &
 		proxy_pid=$!
 		until_true 5 has_logged ready:
