@@ -85,10 +85,11 @@ static void drain(int fd)
 {
 	uint64_t count;
 
-	note(fd);
 	while (read(fd, &count, sizeof(count)) > 0)
 		;
 	fd_cant_recv(fd);
+	/* last, for those who ring again when they see it */
+	note(fd);
 }
 
 START_TEST(an_inserted_descriptor_is_ready_and_wants_nothing)
@@ -626,6 +627,8 @@ static void await(atomic_int *flag, int value)
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static atomic_int inside, left, deleted;
 static int shared;
+/* A thread that is not registered. */
+static pthread_t outsider;
 
 static void wants_the_lock(int fd)
 {
@@ -655,13 +658,11 @@ static void *delete_under_the_lock(void *arg)
 
 static int start_deleter(unsigned int tid, void *arg)
 {
-	static pthread_t deleter;
-
 	(void)arg;
 	if (tid == 0) {
 		shared = event(1);
 		fd_insert(shared, &owner, wants_the_lock, keel_all_threads_mask());
-		return pthread_create(&deleter, NULL, delete_under_the_lock, NULL);
+		return pthread_create(&outsider, NULL, delete_under_the_lock, NULL);
 	}
 	return 0;
 }
@@ -670,6 +671,7 @@ static int start_deleter(unsigned int tid, void *arg)
 START_TEST(fd_1_delete_with_the_lock_that_callbacks_want)
 {
 	ck_assert_int_eq(run(2, start_deleter), 0);
+	pthread_join(outsider, NULL);
 	ck_assert_int_eq(atomic_load(&deleted), 1);
 	ck_assert_int_eq(keel_used_fds(), 0);
 	ck_assert(!is_open(shared));
@@ -696,8 +698,6 @@ static void *ring_from_outside(void *arg)
 
 static int start_ringer(unsigned int tid, void *arg)
 {
-	static pthread_t ringer;
-
 	(void)arg;
 	if (tid != 0)
 		return 0;
@@ -705,12 +705,13 @@ static int start_ringer(unsigned int tid, void *arg)
 	shared = event(0);
 	fd_insert(shared, &owner, ring_back, 2);
 	fd_want_recv(shared);
-	return pthread_create(&ringer, NULL, ring_from_outside, NULL);
+	return pthread_create(&outsider, NULL, ring_from_outside, NULL);
 }
 
 START_TEST(a_sleeping_thread_hears_of_new_wishes)
 {
 	ck_assert_int_eq(run(2, start_ringer), 0);
+	pthread_join(outsider, NULL);
 	ck_assert_int_eq(called(), 200);
 	fd_delete(shared);
 	keel_deinit();

@@ -11,6 +11,7 @@
 //! wanted one stays in the thread's own queue and is reported once a turn.
 
 use super::flags::*;
+use super::running::{Enter, Leave};
 use super::slot::{Slot, generation_of, state_of};
 use super::table::FdTable;
 use super::thread::{MAX_EVENTS, Polled, ThreadPoll};
@@ -168,12 +169,29 @@ impl FdTable {
         self.program(t, slot, fd, tid);
     }
 
-    /// Makes the set hold what is wanted of `fd` on this thread.
-    ///
-    /// WINDOW: the number may be closed and reused at any moment here, so
-    /// that another life's file, or a foreign one, enters the set under the
-    /// life read at the top. Its reports are stale, and stale() removes it.
+    /// Makes the set hold what is wanted of `fd` on this thread. Inside
+    /// meanwhile, so that the number is neither closed nor reused between the
+    /// look and the system call.
     fn program(&self, t: &ThreadPoll, slot: &Slot, fd: i32, tid: usize) {
+        match slot.enter(tid) {
+            Enter::In(_) => {
+                self.program_inside(t, slot, fd, tid, true);
+                match slot.leave(tid) {
+                    Leave::CloseNow(closing) => self.close(slot, fd, closing),
+                    Leave::Lost => self.update_self(slot, fd, tid),
+                    Leave::Stay | Leave::Gone => {}
+                }
+            }
+            Enter::Nested(_) => self.program_inside(t, slot, fd, tid, true),
+            Enter::NotMine => self.program_inside(t, slot, fd, tid, false),
+            Enter::CloseNow(closing) => self.close(slot, fd, closing),
+        }
+    }
+
+    /// WINDOW: where the descriptor is not this thread's any more, its number
+    /// may be closed and reused at any moment; all that is done then is to
+    /// remove it from a set that does not hold the new file.
+    fn program_inside(&self, t: &ThreadPoll, slot: &Slot, fd: i32, tid: usize, mine: bool) {
         let Some(record) = self.polled(t, fd) else {
             return;
         };
@@ -184,7 +202,7 @@ impl FdTable {
             t.poll_drop_fd.bump();
         }
         let mut wanted = 0;
-        if slot.thread_mask() & 1 << tid != 0 {
+        if mine {
             if state_of(word) & FD_EV_ACTIVE_R != 0 {
                 wanted |= Polled::READ;
             }
@@ -211,7 +229,8 @@ impl FdTable {
             (_, 0) => {
                 // It may have been closed meanwhile, or by the host behind
                 // our back: then there is nothing left to remove.
-                self.ctl(t, epoll::EPOLL_CTL_DEL, fd, 0, life);
+                t.poll_ctl.bump();
+                epoll::forget(t.epfd(), fd);
                 0
             }
             _ => match self.ctl(t, epoll::EPOLL_CTL_MOD, fd, wanted, life) {
@@ -227,7 +246,7 @@ impl FdTable {
     fn add(&self, t: &ThreadPoll, slot: &Slot, fd: i32, tid: usize, wanted: u32, life: u32) -> u32 {
         match self.ctl(t, epoll::EPOLL_CTL_ADD, fd, wanted, life) {
             0 => wanted,
-            // Left by another life of the number (see program()).
+            // Left by another life of the number.
             e if e == -sys::EEXIST => match self.ctl(t, epoll::EPOLL_CTL_MOD, fd, wanted, life) {
                 0 => wanted,
                 e => self.refused(slot, fd, tid, e),
@@ -346,8 +365,9 @@ impl FdTable {
         let held = Polled(record.load(Ordering::Relaxed)).bits_for(slot.generation());
         if held == 0 {
             // Nothing of the present life is in the set, so what is there
-            // under this number came in by program()'s window.
-            if self.ctl(t, epoll::EPOLL_CTL_DEL, fd, 0, 0) == 0 {
+            // under this number belongs to nobody.
+            t.poll_ctl.bump();
+            if epoll::forget(t.epfd(), fd) == 0 {
                 self.update_self(slot, fd, tid);
                 return false;
             }

@@ -9,10 +9,10 @@ use crate::task::Caller;
 /// What belongs to an id.
 #[repr(C, align(64))]
 pub struct Thread {
+    /// The object caches' totals; first, since every pool call wants them.
+    pub local: pool::Local,
     /// The id.
     pub tid: usize,
-    /// The object caches' totals.
-    pub local: pool::Local,
     sleeper: Sleeper,
     /// Wakes the thread out of its poll; -1 before the first entry.
     eventfd: AtomicI32,
@@ -29,8 +29,8 @@ unsafe impl Sync for Thread {}
 impl Thread {
     pub(super) const fn new(tid: usize) -> Self {
         Self {
-            tid,
             local: pool::Local::new(tid),
+            tid,
             sleeper: Sleeper::new(),
             eventfd: AtomicI32::new(-1),
             now: AtomicU64::new(0),

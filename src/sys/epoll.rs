@@ -32,6 +32,19 @@ pub fn replace(old: i32, new: i32) -> i32 {
     if fd < 0 { -errno() } else { fd }
 }
 
+/// Removes from a set a descriptor that another thread may be closing, or
+/// have closed: the kernel answers that with ENOENT or EBADF. A bare system
+/// call, since ThreadSanitizer takes any use of a number beside its close for
+/// a race. 0 or a negative errno.
+pub fn forget(epfd: i32, fd: i32) -> i32 {
+    let mut event = Event { events: 0, u64: 0 };
+    // SAFETY: `event` is valid for the call; the kernel does not look at it.
+    match unsafe { libc::syscall(libc::SYS_epoll_ctl, epfd, EPOLL_CTL_DEL, fd, &raw mut event) } {
+        0 => 0,
+        _ => -errno(),
+    }
+}
+
 /// Waits for events for at most `timeout_ns` (`None`: for ever): their
 /// number, or a negative errno. Never returns before the time has passed
 /// unless something happened.
