@@ -62,7 +62,6 @@
 #define ADMIN_LINE      256
 #define ADMIN_SESSIONS  16
 #define ADMIN_IDLE_MS   60000
-#define LEFTOVERS_SHOWN 10      /* connections that a thread names when the grace time is over */
 
 /* ---- options ------------------------------------------------------------------------------------------------- */
 
@@ -78,7 +77,6 @@ static struct {
 	unsigned int connect_ms, idle_ms, check_ms;
 	unsigned int inter_ms, rise, fall;
 	unsigned int grace_ms;
-	bool verbose;
 } cfg = {
 	.connect_ms = 5000, .idle_ms = 60000, .check_ms = 2000,
 	.inter_ms = 2000, .rise = 2, .fall = 3,
@@ -91,15 +89,13 @@ static const char usage[] =
 	"  --backend ADDR:PORT   forward them there, round robin; may be repeated\n"
 	"  --threads N           default: one per CPU\n"
 	"  --maxconn N           connections served at a time; default: what the descriptors allow\n"
-	"  --timeout NAME=TIME   connect=5s  idle=60s  check=2s\n"
-	"  --check NAME=VALUE    inter=2s (time between checks)  rise=2  fall=3 (checks in a row to change state)\n"
+	"  --timeout NAME=TIME   connect=5s | idle=60s | check=2s\n"
+	"  --check NAME=VALUE    inter=2s (time between checks) | rise=2 | fall=3 (checks in a row to change state)\n"
 	"  --grace TIME          how long a soft stop waits for connections to end; default 30s\n"
 	"  --admin ADDR:PORT     or the path of a unix socket: answers 'help'\n"
-	"  --verbose             log every connection\n"
 	"  --help, --version\n"
-	"ADDR is an IPv4 address, an [IPv6] address, a host name, or empty for any. TIME takes us, ms, s, m, h or d; a plain\n"
-	"number is in milliseconds. NAME=VALUE pairs may be joined by commas. SIGTERM and SIGUSR1 stop softly, a second\n"
-	"signal stops at once.\n";
+	"ADDR is an IPv4 address, an [IPv6] address, a host name, or empty for any. TIME takes us, ms, s, m, h or d; a\n"
+	"plain number is in milliseconds. SIGTERM and SIGUSR1 stop softly, a second signal stops at once.\n";
 
 /* Every mistake on the command line ends here: one line, status 2. */
 #define refuse(...) (fprintf(stderr, "proxy: " __VA_ARGS__), fputs(" (see --help)\n", stderr), exit(2))
@@ -110,7 +106,8 @@ static const char usage[] =
 static unsigned int parse_value(const char *what, const char *text, bool is_time, unsigned int min, unsigned int max)
 {
 	static const struct { const char *name; double ms; } units[] = {
-		{ "", 1 }, { "us", 0.001 }, { "ms", 1 }, { "s", 1e3 }, { "m", 60e3 }, { "h", 3600e3 }, { "d", 86400e3 }, { NULL, 0 },
+		{ "", 1 }, { "us", 0.001 }, { "ms", 1 }, { "s", 1e3 }, { "m", 60e3 }, { "h", 3600e3 }, { "d", 86400e3 },
+		{ NULL, 0 },
 	};
 	size_t digits = strspn(text, "0123456789"), unit = 0;
 	double value = strtod(text, NULL);
@@ -125,56 +122,36 @@ static unsigned int parse_value(const char *what, const char *text, bool is_time
 	return (unsigned int)value + (value > (unsigned int)value);
 }
 
-/* What takes a number or a time: "--option value", or "--option name=value,name=value". */
+/* What takes a number or a time: how the option and its value begin, and where the rest goes. */
 static const struct setting {
-	const char *option, *name;
+	const char *prefix;
 	unsigned int *value;
 	bool is_time;
 	unsigned int min, max;
 } settings[] = {
-	{ "--threads", NULL, &cfg.threads, false, 1, KEEL_MAX_THREADS },
-	{ "--maxconn", NULL, &cfg.maxconn, false, 1, 400000 },
-	{ "--grace", NULL, &cfg.grace_ms, true, 0, LONGEST_MS },
-	{ "--timeout", "connect", &cfg.connect_ms, true, 1, LONGEST_MS },
-	{ "--timeout", "idle", &cfg.idle_ms, true, 1, LONGEST_MS },
-	{ "--timeout", "check", &cfg.check_ms, true, 1, LONGEST_MS },
-	{ "--check", "inter", &cfg.inter_ms, true, 1, LONGEST_MS },
-	{ "--check", "rise", &cfg.rise, false, 1, 1000 },
-	{ "--check", "fall", &cfg.fall, false, 1, 1000 },
-	{ NULL, NULL, NULL, false, 0, 0 },
+	{ "--threads ", &cfg.threads, false, 1, KEEL_MAX_THREADS },
+	{ "--maxconn ", &cfg.maxconn, false, 1, 400000 },
+	{ "--grace ", &cfg.grace_ms, true, 0, LONGEST_MS },
+	{ "--timeout connect=", &cfg.connect_ms, true, 1, LONGEST_MS },
+	{ "--timeout idle=", &cfg.idle_ms, true, 1, LONGEST_MS },
+	{ "--timeout check=", &cfg.check_ms, true, 1, LONGEST_MS },
+	{ "--check inter=", &cfg.inter_ms, true, 1, LONGEST_MS },
+	{ "--check rise=", &cfg.rise, false, 1, 1000 },
+	{ "--check fall=", &cfg.fall, false, 1, 1000 },
+	{ NULL, NULL, false, 0, 0 },
 };
 
-static const struct setting *find_setting(const char *option, const char *name)
+static void parse_setting(const char *option, const char *value)
 {
 	const struct setting *s = settings;
+	char text[128];
 
-	while (s->option && (strcmp(s->option, option) != 0 || (name && (!s->name || strcmp(s->name, name) != 0))))
+	snprintf(text, sizeof(text), "%s %s", option, value);
+	while (s->prefix && strncmp(text, s->prefix, strlen(s->prefix)) != 0)
 		s++;
-	return s->option ? s : NULL;
-}
-
-static void parse_setting(const char *option, char *text)
-{
-	const struct setting *s = find_setting(option, NULL);
-
-	if (!s->name) {
-		*s->value = parse_value(option, text, s->is_time, s->min, s->max);
-		return;
-	}
-	for (char *item = text, *next; item; item = next) {
-		char *value = item + strcspn(item, "=,");
-
-		next = strchr(item, ',');
-		if (next)
-			*next++ = '\0';
-		if (*value != '=')
-			refuse("%s: '%s' is not of the form name=value", option, item);
-		*value++ = '\0';
-		s = find_setting(option, item);
-		if (!s)
-			refuse("%s: no setting is called '%s'", option, item);
-		*s->value = parse_value(item, value, s->is_time, s->min, s->max);
-	}
+	if (!s->prefix)
+		refuse("'%s' is not an option", text);
+	*s->value = parse_value(text, text + strlen(s->prefix), s->is_time, s->min, s->max);
 }
 
 /* Gives <e> the name that its address has, with the port that the kernel chose. */
@@ -504,9 +481,6 @@ struct conn {
 	struct backend *backend;        /* the last one tried */
 	struct task *timer;             /* the deadline of the state, or of the idle time */
 	int give_up;                    /* when to stop waiting for a server socket */
-	unsigned int start_ms;
-	unsigned long long bytes[2];
-	struct sockaddr_in6 peer;       /* or IPv4: what the log calls the client */
 	LIST_ENTRY(conn) link;          /* among its thread's connections */
 };
 
@@ -526,16 +500,6 @@ static void conn_arm(struct conn *c, unsigned int ms)
 	task_queue(c->timer);
 }
 
-static void conn_log(const struct conn *c, int level, const char *how)
-{
-	struct endpoint peer = { .len = sizeof(c->peer) };
-
-	memcpy(&peer.addr, &c->peer, sizeof(c->peer));
-	endpoint_set_name(&peer);
-	say(level, "%s -> %s: %s after %ums, %llu bytes up, %llu down", peer.name, c->backend ? c->backend->at.name : "nobody", how,
-	    keel_now_ms() - c->start_ms, c->bytes[CLIENT], c->bytes[SERVER]);
-}
-
 static void conn_drop_server(struct conn *c)
 {
 	if (c->fd[SERVER] < 0)
@@ -552,10 +516,8 @@ static void conn_gone(void)
 	atomic_fetch_sub(&live, 1);
 }
 
-static void conn_close(struct conn *c, const char *how)
+static void conn_close(struct conn *c)
 {
-	if (cfg.verbose)
-		conn_log(c, LOG_INFO, how);
 	conn_drop_server(c);
 	fd_delete(c->fd[CLIENT]);
 	task_destroy(c->timer);
@@ -616,7 +578,7 @@ static bool conn_connect_or_close(struct conn *c)
 	bool hope = conn_connect(c);
 
 	if (!hope)
-		conn_close(c, "no server could be reached");
+		conn_close(c);
 	return hope;
 }
 
@@ -646,7 +608,6 @@ static const char *flow_read(struct conn *c, int from)
 	got = recv(fd, f->data + f->head + f->len, room, 0);
 	if (got > 0) {
 		f->len += (unsigned int)got;
-		c->bytes[from] += (unsigned long long)got;
 		add(&workers[keel_tid()].counters[from == CLIENT ? BYTES_IN : BYTES_OUT], (unsigned long long)got);
 		if ((size_t)got < room)
 			fd_cant_recv(fd);               /* that was all: spare the call that would say EAGAIN */
@@ -744,9 +705,9 @@ static void conn_relay(struct conn *c)
 		/* close() shall send resets: a cut transfer must not look like a whole one */
 		for (int s = CLIENT; s <= SERVER; s++)
 			setsockopt(c->fd[s], SOL_SOCKET, SO_LINGER, &(struct linger){ 1, 0 }, sizeof(struct linger));
-		conn_close(c, broken);
+		conn_close(c);
 	} else if (c->flow[CLIENT].shut && c->flow[SERVER].shut) {
-		conn_close(c, "done");
+		conn_close(c);
 	} else {
 		conn_update_polling(c);
 		/* Later than before: the wait queue finds out by itself when it meets the task at the old date. */
@@ -785,7 +746,7 @@ static struct task *conn_timeout(struct task *t, void *context, UNUSED unsigned 
 	if (c->state == CONN_WAITING)
 		return conn_connect_or_close(c) ? t : NULL;
 	count(ERR_IDLE);
-	conn_close(c, "idle for too long");
+	conn_close(c);
 	return NULL;
 }
 
@@ -794,7 +755,6 @@ static void conn_start(int fd)
 {
 	struct conn *c = pool_zalloc(conn_pool);
 	struct task *t = task_new_here();
-	socklen_t len = sizeof(c->peer);
 	int one = 1;
 
 	count(ACCEPTED);
@@ -807,11 +767,9 @@ static void conn_start(int fd)
 		return;
 	}
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	getpeername(fd, (struct sockaddr *)&c->peer, &len);
 	c->fd[CLIENT] = fd;
 	c->fd[SERVER] = -1;
 	c->timer = t;
-	c->start_ms = keel_now_ms();
 	c->give_up = in_ms(cfg.connect_ms);
 	t->process = conn_timeout;
 	t->context = c;
@@ -1233,12 +1191,10 @@ static struct task *worker_close_all(struct task *t, void *context, UNUSED unsig
 	struct conn *c;
 
 	for (; atomic_load(&closing_all) && (c = LIST_FIRST(&me->conns)); closed++) {
-		if (closed < LEFTOVERS_SHOWN && !cfg.verbose)
-			conn_log(c, LOG_WARNING, "closed by the stop");
 		count(ERR_GRACE);
-		conn_close(c, "closed by the stop");
+		conn_close(c);
 	}
-	if (closed > LEFTOVERS_SHOWN)
+	if (closed)
 		say(LOG_WARNING, "%u connections of thread %u were closed by the stop", closed, keel_tid());
 	return atomic_load(&quitting) ? service_end(t) : t;
 }
@@ -1351,14 +1307,13 @@ static int thread_start(unsigned int tid, UNUSED void *arg)
 	return 0;
 }
 
-/* Fills in <cfg>, the listeners and the backends. */
+/* Fills in <cfg>, the listeners and the backends. A missing value counts as an empty one, which no option takes. */
 static void parse_options(int argc, char **argv)
 {
 	struct endpoint admin = { .len = 0 };
 
-	for (int i = 1; i < argc; i++) {
-		const char *option = argv[i];
-		bool is_listen = !strcmp(option, "--listen"), is_backend = !strcmp(option, "--backend"), is_admin = !strcmp(option, "--admin");
+	for (int i = 1; i < argc; i += 2) {
+		const char *option = argv[i], *value = i + 1 < argc ? argv[i + 1] : "";
 
 		if (!strcmp(option, "--help")) {
 			fputs(usage, stdout);
@@ -1368,24 +1323,16 @@ static void parse_options(int argc, char **argv)
 			printf("proxy on keel %s\n", keel_version());
 			exit(0);
 		}
-		if (!strcmp(option, "--verbose")) {
-			cfg.verbose = true;
-			continue;
-		}
-		if (!is_listen && !is_backend && !is_admin && !find_setting(option, NULL))
-			refuse("'%s' is not an option", option);
-		if (++i == argc)
-			refuse("%s needs a value", option);
 		if (nb_listeners == MAX_LISTENERS || nb_backends == MAX_BACKENDS)
 			refuse("at most %d listeners and %d backends are possible", MAX_LISTENERS - 1, MAX_BACKENDS - 1);
-		if (is_listen)
-			parse_endpoint(option, argv[i], true, &listeners[nb_listeners++].at);
-		else if (is_backend)
-			parse_endpoint(option, argv[i], false, &backends[nb_backends++].at);
-		else if (is_admin)
-			parse_admin(argv[i], &admin);
+		if (!strcmp(option, "--listen"))
+			parse_endpoint(option, value, true, &listeners[nb_listeners++].at);
+		else if (!strcmp(option, "--backend"))
+			parse_endpoint(option, value, false, &backends[nb_backends++].at);
+		else if (!strcmp(option, "--admin"))
+			parse_admin(value, &admin);
 		else
-			parse_setting(option, argv[i]);
+			parse_setting(option, value);
 	}
 	if (!nb_listeners || !nb_backends)
 		refuse("at least one --listen ADDR:PORT and one --backend ADDR:PORT are needed");

@@ -14,7 +14,7 @@ MAX_SLICES=24
 need wrk curl
 start_origin
 curl -s -m 5 -o /dev/null "http://$origin/" || die "no HTTP server answers at $origin"
-start_proxy --listen 127.0.0.1:0 --grace 10s --timeout connect=2s,idle=30s
+start_proxy --listen 127.0.0.1:0 --grace 10s --timeout connect=2s --timeout idle=30s
 echo "origin $origin, proxy $proxy, admin $admin; $CONNECTIONS clients, at least $REQUESTS requests"
 
 # One line per second: requests as the bundled origin counts them, else what the proxy has carried.

@@ -6,7 +6,7 @@ set -u
 . "$(dirname "$0")/lib.sh"
 
 start_origin
-start_proxy --listen "${LISTEN:-127.0.0.1:0}" --verbose ${ADMIN:+--admin "$ADMIN"}
+start_proxy --listen "${LISTEN:-127.0.0.1:0}" ${ADMIN:+--admin "$ADMIN"}
 cat <<END
 The proxy forwards $proxy to $origin. Try:
 

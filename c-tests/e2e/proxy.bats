@@ -85,7 +85,7 @@ with_origin() {
 	local other_port
 	other_port=$(free_port)
 	start_nginx b "$other_port"
-	with_origin --backend "127.0.0.1:$other_port" --check inter=200ms,rise=2,fall=2
+	with_origin --backend "127.0.0.1:$other_port" --check inter=200ms --check rise=2 --check fall=2
 	"$requests" "$host" "$port" /small 20 5 0 9 >"$dir/requests" 3>&- &
 	helper_pid=$!
 	sleep 1

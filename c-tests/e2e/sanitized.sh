@@ -21,7 +21,7 @@ build_helpers "$dir" || fail "cannot build the helpers"
 a=$(free_port) b=$(free_port)
 start_nginx a "$a" && start_nginx b "$b" || fail "nginx does not start"
 # shellcheck disable=SC2086
-start_proxy --backend "127.0.0.1:$a" --backend "127.0.0.1:$b" --check inter=300ms,fall=2 --grace 30s ${OPTIONS:-} ||
+start_proxy --backend "127.0.0.1:$a" --backend "127.0.0.1:$b" --check inter=300ms --check fall=2 --grace 30s ${OPTIONS:-} ||
 	fail "the proxy does not start"
 
 send() { "$dir/requests" "$host" "$port" /small "$CLIENTS" "$1" "$2" "$limit" || fail "requests were lost"; }
