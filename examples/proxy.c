@@ -18,7 +18,7 @@
  *
  * Order of this file: options, log, counters, backends and their checks, connections, listeners, admin, stop, main.
  */
-#define _GNU_SOURCE             /* accept4, memfd_create, pipe2 */
+#define _GNU_SOURCE             /* accept4, memfd_create */
 #include <keel/keel.h>
 
 #include <arpa/inet.h>
@@ -41,6 +41,7 @@
 #include <sys/queue.h>
 #include <sys/resource.h>
 #include <sys/sendfile.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -254,8 +255,7 @@ static const char *const counter_names[COUNTERS] = {
 /* What one thread owns. Only that thread writes its counters, any thread may read them: atomics, but never contended. */
 struct worker {
 	_Alignas(64) atomic_ullong counters[COUNTERS];
-	LIST_HEAD(, conn) conns;                /* touched by this thread only */
-	struct task *closer;                    /* woken to close them all */
+	LIST_HEAD(, conn) conns;                /* touched by this thread, or by one that is isolated */
 };
 
 static struct worker workers[KEEL_MAX_THREADS];
@@ -273,29 +273,15 @@ static unsigned long long total(enum counter which)
 	return sum;
 }
 
-/* How the process ends. The tasks that serve all connections (checks, listeners, closers) outlive them: when the last connection is
- * gone, <quitting> is set and each of them is woken once more, to destroy itself. So no task is destroyed by a foreign thread. */
-static atomic_bool quitting;
-static atomic_uint services;            /* tasks that have not gone yet */
-
-static struct task *service_new(unsigned long threads, struct task *(*process)(struct task *, void *, unsigned int), void *context)
+static struct task *task_make(unsigned long threads, struct task *(*process)(struct task *, void *, unsigned int), void *context)
 {
 	struct task *t = task_new(threads);
 
 	if (t) {
 		t->process = process;
 		t->context = context;
-		atomic_fetch_add(&services, 1);
 	}
 	return t;
-}
-
-/* The last act of a service: what its handler returns. */
-static struct task *service_end(struct task *t)
-{
-	task_destroy(t);
-	atomic_fetch_sub(&services, 1);
-	return NULL;
 }
 
 static int in_ms(unsigned int ms) { return tick_add((int)keel_now_ms(), MS_TO_TICKS((int)ms)); }
@@ -310,11 +296,9 @@ struct backend {
 	atomic_ullong total, errors, checks_failed;
 	struct task *check;
 	/* the check's own, touched by its handler alone: a task never runs on two threads at once */
+	int fd;                         /* the socket of the check under way, or -1 */
 	int deadline;                   /* of the check under way */
 	unsigned int streak;            /* checks in a row that contradict <up> */
-	/* the socket of the check under way, or -1: shared with check_io(), hence the lock */
-	pthread_mutex_t lock;
-	int check_fd;
 };
 
 static struct backend backends[MAX_BACKENDS];
@@ -347,21 +331,22 @@ static void backend_failed(struct backend *b)
 	task_schedule(b->check, in_ms(HASTEN_MS));
 }
 
-/* A non-blocking connection attempt: the descriptor, or -1 with errno. */
-static int connect_to(const struct endpoint *to)
+/* A non-blocking connection attempt, whose end <iocb> is told: the descriptor, or -1 with errno. */
+static int connect_to(const struct endpoint *to, void *owner, void (*iocb)(int fd))
 {
-	int one = 1, fd = socket(to->addr.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	int one = 1, error, fd = socket(to->addr.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
 	if (fd < 0)
 		return -1;
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	if (connect(fd, (const struct sockaddr *)&to->addr, to->len) < 0 && errno != EINPROGRESS) {
-		int error = errno;
-
+		error = errno;
 		close(fd);
 		errno = error;
 		return -1;
 	}
+	fd_insert(fd, owner, iocb, 1UL << keel_tid());
+	fd_want_send(fd);
 	return fd;
 }
 
@@ -383,41 +368,13 @@ static bool is_shortage(int error)
 	return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM || error == EADDRNOTAVAIL || error == EAGAIN;
 }
 
+/* The handler may have closed this socket meanwhile, on another thread: then it is woken for nothing. */
 static void check_io(int fd)
 {
 	struct backend *b = fdtab[fd].owner;
 
 	fd_stop_send(fd);
-	/* the handler may have dropped this socket meanwhile, and even have ended: then <check> must not be touched */
-	pthread_mutex_lock(&b->lock);
-	if (b->check_fd == fd)
-		task_wakeup(b->check, TASK_WOKEN_IO);
-	pthread_mutex_unlock(&b->lock);
-}
-
-static void check_drop_socket(struct backend *b)
-{
-	pthread_mutex_lock(&b->lock);
-	if (b->check_fd >= 0)
-		fd_delete(b->check_fd);         /* perhaps while check_io() waits for the lock on another thread */
-	b->check_fd = -1;
-	pthread_mutex_unlock(&b->lock);
-}
-
-/* Begins a check: EINPROGRESS, or the error that ends it at once. */
-static int check_begin(struct backend *b)
-{
-	int fd = connect_to(&b->at);
-
-	if (fd < 0)
-		return errno;
-	b->deadline = in_ms(cfg.check_ms);
-	pthread_mutex_lock(&b->lock);
-	b->check_fd = fd;
-	fd_insert(fd, b, check_io, 1UL << keel_tid());
-	fd_want_send(fd);
-	pthread_mutex_unlock(&b->lock);
-	return EINPROGRESS;
+	task_wakeup(b->check, TASK_WOKEN_IO);
 }
 
 /* Notes the result of a check; <fall> bad ones in a row take the backend out, <rise> good ones bring it back. */
@@ -444,18 +401,20 @@ static struct task *check_process(struct task *t, void *context, UNUSED unsigned
 	struct backend *b = context;
 	int error;
 
-	if (atomic_load(&quitting)) {
-		check_drop_socket(b);
-		return service_end(t);
+	if (b->fd < 0) {
+		b->fd = connect_to(&b->at, b, check_io);
+		b->deadline = in_ms(cfg.check_ms);
+		error = b->fd < 0 ? errno : EINPROGRESS;
+	} else {
+		error = connect_status(b->fd);
 	}
-	if (b->check_fd < 0 && !is_past(t->expire))
-		return t;
-	error = b->check_fd < 0 ? check_begin(b) : connect_status(b->check_fd);
 	if (error == EINPROGRESS && !is_past(b->deadline)) {
 		t->expire = b->deadline;
 		return t;
 	}
-	check_drop_socket(b);
+	if (b->fd >= 0)
+		fd_delete(b->fd);
+	b->fd = -1;
 	check_result(b, error == EINPROGRESS ? ETIMEDOUT : error);
 	/* while the state is in doubt, ask more often */
 	t->expire = in_ms(b->streak && cfg.inter_ms > RETRY_MS ? RETRY_MS : cfg.inter_ms);
@@ -551,7 +510,7 @@ static bool conn_connect(struct conn *c)
 		}
 		if (b == c->backend && c->state != CONN_WAITING)
 			return conn_wait(c);            /* the one that has just failed: let it take breath */
-		fd = connect_to(&b->at);
+		fd = connect_to(&b->at, c, conn_io);
 		if (fd < 0 && is_shortage(errno))
 			return conn_wait(c);
 		c->tries++;
@@ -561,8 +520,6 @@ static bool conn_connect(struct conn *c)
 			c->fd[SERVER] = fd;
 			add(&b->total, 1);
 			atomic_fetch_add(&b->conns, 1);
-			fd_insert(fd, c, conn_io, 1UL << keel_tid());
-			fd_want_send(fd);
 			conn_arm(c, cfg.connect_ms);
 			return true;
 		}
@@ -736,11 +693,16 @@ static void conn_io(int fd)
 		conn_relay(c);
 }
 
-/* The deadline of <c> has come. */
-static struct task *conn_timeout(struct task *t, void *context, UNUSED unsigned int state)
+/* The deadline of <c> has come, or the stop wants it to end. */
+static struct task *conn_timeout(struct task *t, void *context, unsigned int state)
 {
 	struct conn *c = context;
 
+	if (state & TASK_WOKEN_OTHER) {
+		count(ERR_GRACE);
+		conn_close(c);
+		return NULL;
+	}
 	if (c->state == CONN_CONNECTING)
 		return conn_retry(c) ? t : NULL;
 	if (c->state == CONN_WAITING)
@@ -828,7 +790,7 @@ static struct task *listener_resume(struct task *t, void *context, UNUSED unsign
 		fd_want_recv(l->fd);
 	}
 	pthread_mutex_unlock(&l->lock);
-	return atomic_load(&quitting) ? service_end(t) : t;
+	return t;
 }
 
 /* Stops accepting for a while: until a slot is free, or for a moment when the system refused a descriptor. Lock held. */
@@ -1158,45 +1120,16 @@ static void admin_start(int fd)
 static unsigned int stop_signals;
 static int unbind_date, kill_date;
 static struct task *supervisor;
-static int signal_pipe[2];
-
-static atomic_bool closing_all;
-
-/* Async-signal-safe: says to thread 0 that a signal came, and does nothing else. */
-static void on_signal(int number)
-{
-	int saved = errno;
-	char byte = (char)number;
-
-	if (write(signal_pipe[1], &byte, 1) <= 0)
-		errno = saved;          /* the pipe is full of signals that nobody has read yet: one more would add nothing */
-}
+static int signals;             /* a signalfd: a signal is read like any other input, by thread 0 */
 
 static void signal_io(int fd)
 {
-	char bytes[16];
-	ssize_t n;
+	struct signalfd_siginfo info;
 
-	while ((n = read(fd, bytes, sizeof(bytes))) > 0)
-		stop_signals += (unsigned int)n;
+	while (read(fd, &info, sizeof(info)) == sizeof(info))
+		stop_signals++;
 	fd_cant_recv(fd);
 	task_wakeup(supervisor, TASK_WOKEN_SIGNAL);
-}
-
-/* One per thread, since a connection is closed by its own thread. */
-static struct task *worker_close_all(struct task *t, void *context, UNUSED unsigned int state)
-{
-	struct worker *me = context;
-	unsigned int closed = 0;
-	struct conn *c;
-
-	for (; atomic_load(&closing_all) && (c = LIST_FIRST(&me->conns)); closed++) {
-		count(ERR_GRACE);
-		conn_close(c);
-	}
-	if (closed)
-		say(LOG_WARNING, "%u connections of thread %u were closed by the stop", closed, keel_tid());
-	return atomic_load(&quitting) ? service_end(t) : t;
 }
 
 static void stop_begin(void)
@@ -1222,28 +1155,38 @@ static bool stop_unbind(bool force)
 	return done;
 }
 
-static void wake_closers(void)
+/* A connection is closed by its own thread; while no other thread runs, this one may look who there is, and wake them all. */
+static void stop_connections(void)
 {
+	struct conn *c;
+
+	say(LOG_WARNING, "the grace time is over: %u connections are closed by the stop", atomic_load(&live));
+	thread_isolate();
 	for (unsigned int i = 0; i < keel_nbthread(); i++)
-		task_wakeup(workers[i].closer, TASK_WOKEN_OTHER);
+		LIST_FOREACH(c, &workers[i].conns, link)
+			task_wakeup(c->timer, TASK_WOKEN_OTHER);
+	thread_release();
 }
 
-/* The connections are gone: the services go next. */
+/* The connections are gone: what served them goes next. A check may be queued on any thread, but none runs while this one is alone. */
 static void stop_services(void)
 {
-	for (unsigned int i = 0; i < nb_listeners; i++)
-		if (listeners[i].is_admin)
-			listener_unbind(&listeners[i], true);
 	for (int i = 0; i < ADMIN_SESSIONS; i++)
 		if (admins[i].timer)
 			admin_close(&admins[i]);
-	atomic_store(&quitting, true);
-	wake_closers();
-	for (unsigned int i = 0; i < nb_listeners; i++)
-		task_wakeup(listeners[i].resume, TASK_WOKEN_OTHER);
-	for (unsigned int i = 0; i < nb_backends; i++)
-		task_wakeup(backends[i].check, TASK_WOKEN_OTHER);
-	phase = QUITTING;
+	for (struct listener *l = listeners; l < listeners + nb_listeners; l++) {
+		if (l->is_admin)
+			listener_unbind(l, true);
+		task_kill(l->resume);
+	}
+	thread_isolate();
+	for (struct backend *b = backends; b < backends + nb_backends; b++) {
+		if (b->fd >= 0)
+			fd_delete(b->fd);
+		task_kill(b->check);
+	}
+	thread_release();
+	fd_delete(signals);
 }
 
 /* Woken by a signal, then by its timer until the end. It looks at the counts instead of being told: so nobody else holds a reference
@@ -1264,13 +1207,14 @@ static struct task *supervise(struct task *t, UNUSED void *context, UNUSED unsig
 	}
 	if (phase == DRAINING && !atomic_load(&live)) {
 		stop_services();
+		phase = QUITTING;
 	} else if (phase == DRAINING && is_past(kill_date)) {
-		atomic_store(&closing_all, true);
-		wake_closers();
-	} else if (phase == QUITTING && atomic_load(&services) == 1) {
-		fd_delete(signal_pipe[0]);
-		keel_stop();
-		return service_end(t);          /* the last one */
+		stop_connections();
+		kill_date = TICK_ETERNITY;
+	} else if (phase == QUITTING && total_allocated_tasks() == 1) {
+		keel_stop();                    /* every task has gone but this one */
+		task_destroy(t);
+		return NULL;
 	}
 	t->expire = in_ms(STOP_STEP_MS);
 	return t;
@@ -1284,21 +1228,19 @@ static int thread_start(unsigned int tid, UNUSED void *arg)
 	if (tid != 0)
 		return 0;
 	keel_update_clock();
-	supervisor = service_new(1UL, supervise, NULL);
-	for (unsigned int i = 0; i < keel_nbthread(); i++)
-		workers[i].closer = service_new(1UL << i, worker_close_all, &workers[i]);
+	supervisor = task_make(1UL, supervise, NULL);
 	for (struct listener *l = listeners; l < listeners + nb_listeners; l++) {
 		l->threads = l->is_admin ? 1UL : keel_all_threads_mask();
-		l->resume = service_new(l->threads, listener_resume, l);
+		l->resume = task_make(l->threads, listener_resume, l);
 	}
 	for (struct backend *b = backends; b < backends + nb_backends; b++)
-		b->check = service_new(keel_all_threads_mask(), check_process, b);
-	if (atomic_load(&services) != 1 + keel_nbthread() + nb_listeners + nb_backends)
+		b->check = task_make(keel_all_threads_mask(), check_process, b);
+	if (total_allocated_tasks() != (int)(1 + nb_listeners + nb_backends))
 		return -ENOMEM;
 	for (unsigned int i = 0; i < nb_backends; i++)
 		task_schedule(backends[i].check, in_ms(1 + cfg.inter_ms * i / nb_backends));    /* spread over the interval */
-	fd_insert(signal_pipe[0], signal_pipe, signal_io, 1UL);
-	fd_want_recv(signal_pipe[0]);
+	fd_insert(signals, &signals, signal_io, 1UL);
+	fd_want_recv(signals);
 	for (struct listener *l = listeners; l < listeners + nb_listeners; l++) {
 		fd_insert(l->fd, l, listener_accept, l->threads);
 		fd_want_recv(l->fd);
@@ -1363,16 +1305,20 @@ static unsigned int plan_descriptors(void)
 	return (unsigned int)limit.rlim_cur;
 }
 
-static void install_signals(void)
+/* Before there are threads: they inherit the mask. */
+static void catch_signals(void)
 {
-	struct sigaction stop = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
+	sigset_t set;
 
-	if (pipe2(signal_pipe, O_NONBLOCK | O_CLOEXEC) < 0)
-		fail("cannot create a pipe: %s", strerror(errno));
-	sigaction(SIGTERM, &stop, NULL);
-	sigaction(SIGUSR1, &stop, NULL);
-	sigaction(SIGINT, &stop, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGUSR1);
+	sigaddset(&set, SIGINT);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	signals = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+	if (signals < 0)
+		fail("cannot create a signalfd: %s", strerror(errno));
 }
 
 int main(int argc, char **argv)
@@ -1391,11 +1337,10 @@ int main(int argc, char **argv)
 		say(LOG_NOTICE, "%s on %s", listeners[i].is_admin ? "administration" : "listening", listeners[i].at.name);
 	}
 	for (unsigned int i = 0; i < nb_backends; i++) {
-		pthread_mutex_init(&backends[i].lock, NULL);
-		backends[i].check_fd = -1;
+		backends[i].fd = -1;
 		atomic_store(&backends[i].up, true);
 	}
-	install_signals();
+	catch_signals();
 	error = keel_init(&config);
 	if (error)
 		fail("cannot initialise keel: %s", strerror(-error));
@@ -1410,7 +1355,6 @@ int main(int argc, char **argv)
 
 	say(LOG_NOTICE, "stopped: accepted=%llu closed=%llu bytes_in=%llu bytes_out=%llu left: pool_bytes=%llu fds=%d tasks=%d",
 	    total(ACCEPTED), total(CLOSED), total(BYTES_IN), total(BYTES_OUT), pool_total_used(), keel_used_fds(), total_allocated_tasks());
-	close(signal_pipe[1]);
 	keel_deinit();
 	return 0;
 }
