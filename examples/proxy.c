@@ -445,9 +445,8 @@ struct conn {
 
 static struct pool_head *conn_pool, *buffer_pool;
 
-/* Two counts of connections. A slot is what --maxconn limits. <live> counts the connection structures that exist: it falls when the last
- * instruction that touches one is over, so at zero the services may end. */
-static atomic_uint slots, live;
+/* How many there are, at most --maxconn. It falls when the last instruction that touches one is over: at zero their world may end. */
+static atomic_uint nb_conns;
 
 static void slot_release(void);
 static void conn_io(int fd);
@@ -468,13 +467,6 @@ static void conn_drop_server(struct conn *c)
 	atomic_fetch_sub(&c->backend->conns, 1);
 }
 
-static void conn_gone(void)
-{
-	count(CLOSED);
-	slot_release();
-	atomic_fetch_sub(&live, 1);
-}
-
 static void conn_close(struct conn *c)
 {
 	conn_drop_server(c);
@@ -484,7 +476,8 @@ static void conn_close(struct conn *c)
 		pool_free(buffer_pool, c->flow[s].data);
 	LIST_REMOVE(c, link);
 	pool_free(conn_pool, c);
-	conn_gone();
+	count(CLOSED);
+	slot_release();
 }
 
 /* Waits a moment for a server socket; false when that has lasted long enough. */
@@ -725,7 +718,8 @@ static void conn_start(int fd)
 		pool_free(conn_pool, c);
 		task_destroy(t);
 		close(fd);
-		conn_gone();
+		count(CLOSED);
+		slot_release();
 		return;
 	}
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
@@ -744,125 +738,103 @@ static void conn_start(int fd)
 
 struct listener {
 	struct endpoint at;
-	bool is_admin;
-	unsigned long threads;          /* who accepts */
-	struct task *resume;            /* wakes the listener up after a pause */
+	bool is_admin;                  /* its clients are not connections: no slot, and thread 0 alone */
 	pthread_mutex_t lock;           /* what follows: read and changed by every thread that accepts */
 	int fd;
-	enum { LI_READY, LI_PAUSED, LI_CLOSED } state;
+	enum listener_state { LI_READY, LI_FULL, LI_SHORT, LI_CLOSED } state;   /* pausing for lack of slots, of descriptors */
 };
 
 static struct listener listeners[MAX_LISTENERS];        /* that of the admin socket is the last */
 static unsigned int nb_listeners;
+static struct task *unpause;            /* resumes the listeners that are short of descriptors; all threads schedule it */
 
-/* Some listener is paused because the slots ran out: whoever gives one back resumes it. */
-static atomic_bool starved;
+/* Goes on after a pause for the reason <why>. */
+static void listeners_resume(enum listener_state why)
+{
+	for (struct listener *l = listeners; l < listeners + nb_listeners; l++) {
+		pthread_mutex_lock(&l->lock);
+		if (l->state == why) {
+			l->state = LI_READY;
+			fd_want_recv(l->fd);
+		}
+		pthread_mutex_unlock(&l->lock);
+	}
+}
+
+static struct task *unpause_process(struct task *t, UNUSED void *context, UNUSED unsigned int state)
+{
+	t->expire = TICK_ETERNITY;
+	listeners_resume(LI_SHORT);
+	return t;
+}
 
 static bool slot_take(void)
 {
-	unsigned int n = atomic_load(&slots);
+	unsigned int n = atomic_load(&nb_conns);
 
 	do {
 		if (n >= cfg.maxconn)
 			return false;
-	} while (!atomic_compare_exchange_weak(&slots, &n, n + 1));
+	} while (!atomic_compare_exchange_weak(&nb_conns, &n, n + 1));
 	return true;
 }
 
+/* Who gives back the last slot that was taken resumes those that found none: they found that out with their lock held, which
+ * listeners_resume() takes after the count has fallen, so none is missed. No lock held. */
 static void slot_release(void)
 {
-	atomic_fetch_sub(&slots, 1);
-	if (!atomic_load(&starved) || !atomic_exchange(&starved, false))
-		return;
-	for (unsigned int i = 0; i < nb_listeners; i++)
-		if (!listeners[i].is_admin)
-			task_wakeup(listeners[i].resume, TASK_WOKEN_RES);
+	if (atomic_fetch_sub(&nb_conns, 1) == cfg.maxconn)
+		listeners_resume(LI_FULL);
 }
 
-static struct task *listener_resume(struct task *t, void *context, UNUSED unsigned int state)
+static void listener_pause(struct listener *l, enum listener_state why)
 {
-	struct listener *l = context;
-
-	t->expire = TICK_ETERNITY;
-	pthread_mutex_lock(&l->lock);
-	if (l->state == LI_PAUSED) {
-		l->state = LI_READY;
-		fd_want_recv(l->fd);
-	}
-	pthread_mutex_unlock(&l->lock);
-	return t;
-}
-
-/* Stops accepting for a while: until a slot is free, or for a moment when the system refused a descriptor. Lock held. */
-static void listener_pause(struct listener *l, bool slots_ran_out)
-{
-	l->state = LI_PAUSED;
+	l->state = why;
 	fd_stop_recv(l->fd);
-	if (!slots_ran_out) {
-		task_schedule(l->resume, in_ms(RETRY_MS));
-		return;
-	}
-	atomic_store(&starved, true);
-	if (atomic_load(&slots) < cfg.maxconn)
-		task_wakeup(l->resume, TASK_WOKEN_RES);         /* one was released just before we said we want it */
-}
-
-/* Takes up to <max> connections from the kernel's queue; returns how many, and in <empty> whether that queue is empty. Lock held. */
-static int listener_take(struct listener *l, int *fds, int max, bool *empty)
-{
-	int nb = 0, error;
-
-	*empty = false;
-	for (int i = 0; i < max && l->state == LI_READY; i++) {
-		int fd;
-
-		if (!l->is_admin && !slot_take()) {
-			listener_pause(l, true);
-			break;
-		}
-		fd = accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-		if (fd >= 0) {
-			if (!l->is_admin)
-				atomic_fetch_add(&live, 1);
-			fds[nb++] = fd;
-			continue;
-		}
-		error = errno;
-		if (!l->is_admin)
-			slot_release();
-		if (error == EAGAIN) {
-			*empty = true;
-			fd_cant_recv(l->fd);
-			break;
-		}
-		if (is_shortage(error)) {
-			count(ERR_ACCEPT);
-			listener_pause(l, false);
-		}
-		/* anything else befell one client, who is gone: go on with the next */
-	}
-	return nb;
 }
 
 static void admin_start(int fd);
 
-static void listener_start_all(const struct listener *l, const int *fds, int nb)
+/* Takes one connection from the kernel's queue and serves it on this thread. 0, or why there is none: EAGAIN if the queue is empty. */
+static int listener_accept_one(struct listener *l)
 {
-	for (int i = 0; i < nb; i++)
-		(l->is_admin ? admin_start : conn_start)(fds[i]);
+	int fd = -1, error = EBUSY;
+	bool slot = false;
+
+	pthread_mutex_lock(&l->lock);
+	if (l->state == LI_READY && !l->is_admin) {
+		slot = slot_take();
+		if (!slot)
+			listener_pause(l, LI_FULL);
+	}
+	if (l->state == LI_READY) {
+		fd = accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		error = fd < 0 ? errno : 0;
+		if (error == EAGAIN) {
+			fd_cant_recv(l->fd);
+		} else if (is_shortage(error)) {
+			count(ERR_ACCEPT);
+			listener_pause(l, LI_SHORT);
+			task_schedule(unpause, in_ms(RETRY_MS));
+		}
+		/* anything else befell one client, who is gone: the next call takes the next */
+	}
+	pthread_mutex_unlock(&l->lock);
+	if (fd >= 0)
+		(l->is_admin ? admin_start : conn_start)(fd);
+	else if (slot)
+		slot_release();
+	return error;
 }
 
 /* Connections are waiting: each thread comes here, also several at once. */
 static void listener_accept(int fd)
 {
 	struct listener *l = fdtab[fd].owner;
-	int fds[ACCEPT_BATCH], nb;
-	bool empty;
 
-	pthread_mutex_lock(&l->lock);
-	nb = listener_take(l, fds, ACCEPT_BATCH, &empty);
-	pthread_mutex_unlock(&l->lock);
-	listener_start_all(l, fds, nb);
+	for (int i = 0; i < ACCEPT_BATCH; i++)
+		if (listener_accept_one(l) != 0)
+			break;
 }
 
 /* Ends a listener, by the rule that a connection which the kernel has completed is served: it is closed when its queue is empty, or
@@ -870,23 +842,22 @@ static void listener_accept(int fd)
  * the last one to leave closes the socket. True: done. */
 static bool listener_unbind(struct listener *l, bool force)
 {
-	bool empty, done;
-	int fds[ACCEPT_BATCH], nb;
+	int error;
+	bool closed;
 
-	do {
-		pthread_mutex_lock(&l->lock);
-		nb = listener_take(l, fds, ACCEPT_BATCH, &empty);
-		if (l->state != LI_CLOSED && (empty || force)) {
-			l->state = LI_CLOSED;
-			fd_delete(l->fd);
-			if (l->at.addr.ss_family == AF_UNIX)
-				unlink(l->at.name);
-		}
-		done = l->state == LI_CLOSED;
-		pthread_mutex_unlock(&l->lock);
-		listener_start_all(l, fds, nb);
-	} while (nb && !done);
-	return done;
+	do
+		error = listener_accept_one(l);
+	while (!error && !force);
+	pthread_mutex_lock(&l->lock);
+	if (l->state != LI_CLOSED && (error == EAGAIN || force)) {
+		l->state = LI_CLOSED;
+		fd_delete(l->fd);
+		if (l->at.addr.ss_family == AF_UNIX)
+			unlink(l->at.name);
+	}
+	closed = l->state == LI_CLOSED;
+	pthread_mutex_unlock(&l->lock);
+	return closed;
 }
 
 /* Makes the kernel drop the first packet of every new connection, but not those of handshakes under way. Such a client asks again a
@@ -959,7 +930,7 @@ static void show_info(int out)
 {
 	dprintf(out, "Name: proxy\nVersion: %s\nPid: %d\nUptime_ms: %llu\nNbthread: %u\nStopping: %d\n", keel_version(), (int)getpid(),
 	        (unsigned long long)((keel_now_ns() - start_ns) / 1000000), keel_nbthread(), phase != RUNNING);
-	dprintf(out, "Maxconn: %u\nCurrConns: %u\nTasks: %d\nDescriptors: %d\nPoolBytesUsed: %llu\n", cfg.maxconn, atomic_load(&live),
+	dprintf(out, "Maxconn: %u\nCurrConns: %u\nTasks: %d\nDescriptors: %d\nPoolBytesUsed: %llu\n", cfg.maxconn, atomic_load(&nb_conns),
 	        total_allocated_tasks(), keel_used_fds(), pool_total_used());
 	for (enum counter i = 0; i < COUNTERS; i++)
 		dprintf(out, "%s: %llu\n", counter_names[i], total(i));
@@ -1139,7 +1110,7 @@ static void stop_begin(void)
 	for (unsigned int i = 0; i < nb_listeners; i++)
 		if (!listeners[i].is_admin && !listener_drop_syns(&listeners[i]))
 			filtered = false;
-	say(LOG_NOTICE, "stopping: no new connections, %u to finish within %ums", atomic_load(&live), cfg.grace_ms);
+	say(LOG_NOTICE, "stopping: no new connections, %u to finish within %ums", atomic_load(&nb_conns), cfg.grace_ms);
 	unbind_date = in_ms(filtered ? LAST_SYN_MS : 0);
 	kill_date = in_ms(cfg.grace_ms);
 	phase = LAST_ACCEPTS;
@@ -1160,7 +1131,7 @@ static void stop_connections(void)
 {
 	struct conn *c;
 
-	say(LOG_WARNING, "the grace time is over: %u connections are closed by the stop", atomic_load(&live));
+	say(LOG_WARNING, "the grace time is over: %u connections are closed by the stop", atomic_load(&nb_conns));
 	thread_isolate();
 	for (unsigned int i = 0; i < keel_nbthread(); i++)
 		LIST_FOREACH(c, &workers[i].conns, link)
@@ -1171,14 +1142,12 @@ static void stop_connections(void)
 /* The connections are gone: what served them goes next. A check may be queued on any thread, but none runs while this one is alone. */
 static void stop_services(void)
 {
+	for (struct listener *l = listeners; l < listeners + nb_listeners; l++)
+		listener_unbind(l, true);       /* that of the admin socket is left */
 	for (int i = 0; i < ADMIN_SESSIONS; i++)
 		if (admins[i].timer)
 			admin_close(&admins[i]);
-	for (struct listener *l = listeners; l < listeners + nb_listeners; l++) {
-		if (l->is_admin)
-			listener_unbind(l, true);
-		task_kill(l->resume);
-	}
+	task_kill(unpause);
 	thread_isolate();
 	for (struct backend *b = backends; b < backends + nb_backends; b++) {
 		if (b->fd >= 0)
@@ -1202,10 +1171,10 @@ static struct task *supervise(struct task *t, UNUSED void *context, UNUSED unsig
 	if (stop_signals > 1)
 		unbind_date = kill_date = in_ms(0);
 	if (phase == LAST_ACCEPTS && is_past(unbind_date) && stop_unbind(is_past(kill_date))) {
-		say(LOG_NOTICE, "stopping: listeners closed, %u connections left", atomic_load(&live));
+		say(LOG_NOTICE, "stopping: listeners closed, %u connections left", atomic_load(&nb_conns));
 		phase = DRAINING;
 	}
-	if (phase == DRAINING && !atomic_load(&live)) {
+	if (phase == DRAINING && !atomic_load(&nb_conns)) {
 		stop_services();
 		phase = QUITTING;
 	} else if (phase == DRAINING && is_past(kill_date)) {
@@ -1229,20 +1198,17 @@ static int thread_start(unsigned int tid, UNUSED void *arg)
 		return 0;
 	keel_update_clock();
 	supervisor = task_make(1UL, supervise, NULL);
-	for (struct listener *l = listeners; l < listeners + nb_listeners; l++) {
-		l->threads = l->is_admin ? 1UL : keel_all_threads_mask();
-		l->resume = task_make(l->threads, listener_resume, l);
-	}
+	unpause = task_make(keel_all_threads_mask(), unpause_process, NULL);
 	for (struct backend *b = backends; b < backends + nb_backends; b++)
 		b->check = task_make(keel_all_threads_mask(), check_process, b);
-	if (total_allocated_tasks() != (int)(1 + nb_listeners + nb_backends))
+	if (total_allocated_tasks() != (int)(2 + nb_backends))
 		return -ENOMEM;
 	for (unsigned int i = 0; i < nb_backends; i++)
 		task_schedule(backends[i].check, in_ms(1 + cfg.inter_ms * i / nb_backends));    /* spread over the interval */
 	fd_insert(signals, &signals, signal_io, 1UL);
 	fd_want_recv(signals);
 	for (struct listener *l = listeners; l < listeners + nb_listeners; l++) {
-		fd_insert(l->fd, l, listener_accept, l->threads);
+		fd_insert(l->fd, l, listener_accept, l->is_admin ? 1UL : keel_all_threads_mask());
 		fd_want_recv(l->fd);
 	}
 	say(LOG_NOTICE, "ready: %u threads, at most %u connections", keel_nbthread(), cfg.maxconn);
