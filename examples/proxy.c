@@ -52,11 +52,11 @@
 #define UNUSED          __attribute__((unused))
 #define MAX_LISTENERS   16      /* with the admin socket */
 #define MAX_BACKENDS    65
-#define MAX_TRIES       4       /* one connect and three retries, on another backend where there is one */
+#define MAX_TRIES       5       /* one connect and four retries, on another backend where there is one */
 #define BUFFER_SIZE     16384
 #define ROUNDS          4       /* buffers moved per event before the other connections get their turn */
 #define ACCEPT_BATCH    16      /* connections taken per event, so that the other threads get their share */
-#define RETRY_MS        100     /* when descriptors or ports ran out, or the only backend refused */
+#define RETRY_MS        100     /* when descriptors or ports ran out, or a retry failed too */
 #define HASTEN_MS       20      /* an error in the traffic brings the next check this near */
 #define LAST_SYN_MS     100     /* handshakes that had begun when the stop came may end within this time */
 #define STOP_STEP_MS    10      /* how often the supervisor looks whether the connections are gone */
@@ -284,6 +284,19 @@ static struct task *task_make(unsigned long threads, struct task *(*process)(str
 	return t;
 }
 
+/* Sets what <fd> is polled for; it costs nothing where nothing changes. */
+static void fd_wait_for(int fd, bool input, bool output)
+{
+	if (input)
+		fd_want_recv(fd);
+	else
+		fd_stop_recv(fd);
+	if (output)
+		fd_want_send(fd);
+	else
+		fd_stop_send(fd);
+}
+
 static int in_ms(unsigned int ms) { return tick_add((int)keel_now_ms(), MS_TO_TICKS((int)ms)); }
 static bool is_past(int date) { return tick_is_expired(date, (int)keel_now_ms()); }
 
@@ -428,18 +441,17 @@ struct flow {
 	char *data;                     /* a buffer, while bytes wait */
 	unsigned int head, len;         /* where the waiting bytes begin, and how many there are */
 	bool eof;                       /* the source will send no more */
-	bool reset;                     /* because it was reset: the other side must learn that too */
 	bool shut;                      /* the end was passed on */
 };
 
 struct conn {
 	int fd[2];                      /* of the client, and of the server or -1 */
-	enum { CONN_CONNECTING, CONN_WAITING, CONN_OPEN } state;
-	unsigned int tries;
+	enum { CONN_WAITING, CONN_CONNECTING, CONN_OPEN } state;
+	unsigned int failures;          /* to connect */
 	struct flow flow[2];            /* flow[CLIENT]: from the client to the server */
 	struct backend *backend;        /* the last one tried */
 	struct task *timer;             /* the deadline of the state, or of the idle time */
-	int give_up;                    /* when to stop waiting for a server socket */
+	int give_up;                    /* when to stop waiting for descriptors or ports */
 	LIST_ENTRY(conn) link;          /* among its thread's connections */
 };
 
@@ -480,79 +492,62 @@ static void conn_close(struct conn *c)
 	slot_release();
 }
 
-/* Waits a moment for a server socket; false when that has lasted long enough. */
-static bool conn_wait(struct conn *c)
+/* A connection attempt has failed: another one follows, the first at once. False: <c> is gone. */
+static bool conn_retry(struct conn *c, int error)
 {
-	if (is_past(c->give_up))
+	bool shortage = is_shortage(error);
+
+	conn_drop_server(c);
+	if (!shortage) {
+		c->failures++;
+		backend_failed(c->backend);
+	}
+	if (c->failures == MAX_TRIES || (shortage && is_past(c->give_up))) {
+		count(ERR_CONNECT);
+		conn_close(c);
 		return false;
+	}
 	c->state = CONN_WAITING;
-	conn_arm(c, RETRY_MS);
+	conn_arm(c, c->failures == 1 && !shortage ? 1 : RETRY_MS);
 	return true;
 }
 
-/* Begins to connect to a backend, the next one if the last failed; false where there is no hope. */
+/* Begins to connect to a backend, to another one than last time where there is one. False: <c> is gone. */
 static bool conn_connect(struct conn *c)
 {
-	while (c->tries < MAX_TRIES) {
-		struct backend *b = backend_pick(c->backend);
-		int fd;
+	struct backend *b = backend_pick(c->backend);
 
-		if (!b) {
-			count(ERR_NO_BACKEND);
-			return false;
-		}
-		if (b == c->backend && c->state != CONN_WAITING)
-			return conn_wait(c);            /* the one that has just failed: let it take breath */
-		fd = connect_to(&b->at, c, conn_io);
-		if (fd < 0 && is_shortage(errno))
-			return conn_wait(c);
-		c->tries++;
-		c->backend = b;
-		c->state = CONN_CONNECTING;
-		if (fd >= 0) {
-			c->fd[SERVER] = fd;
-			add(&b->total, 1);
-			atomic_fetch_add(&b->conns, 1);
-			conn_arm(c, cfg.connect_ms);
-			return true;
-		}
-		backend_failed(b);
-	}
-	count(ERR_CONNECT);
-	return false;
-}
-
-/* The same, but ends the connection where there is no hope; false then. */
-static bool conn_connect_or_close(struct conn *c)
-{
-	bool hope = conn_connect(c);
-
-	if (!hope)
+	if (!b) {
+		count(ERR_NO_BACKEND);
 		conn_close(c);
-	return hope;
+		return false;
+	}
+	c->backend = b;
+	c->fd[SERVER] = connect_to(&b->at, c, conn_io);
+	if (c->fd[SERVER] < 0)
+		return conn_retry(c, errno);
+	c->state = CONN_CONNECTING;
+	add(&b->total, 1);
+	atomic_fetch_add(&b->conns, 1);
+	conn_arm(c, cfg.connect_ms);
+	return true;
 }
 
-/* The attempt under way has failed: tries again. False: <c> is gone. */
-static bool conn_retry(struct conn *c)
-{
-	backend_failed(c->backend);
-	conn_drop_server(c);
-	return conn_connect_or_close(c);
-}
-
-/* The flow_*() functions below return NULL, or the reason why the connection must be cut. */
+/* The flow_*() functions below return false where the connection must be cut. */
 
 /* Takes what the source has sent, into a buffer that is allocated now if need be. */
-static const char *flow_read(struct conn *c, int from)
+static bool flow_read(struct conn *c, int from)
 {
 	struct flow *f = &c->flow[from];
 	int fd = c->fd[from];
 	size_t room;
 	ssize_t got;
 
-	if (!f->data && !(f->data = pool_alloc(buffer_pool))) {
+	if (!f->data)
+		f->data = pool_alloc(buffer_pool);
+	if (!f->data) {
 		count(ERR_MEMORY);
-		return "out of memory";
+		return false;
 	}
 	room = BUFFER_SIZE - f->head - f->len;
 	got = recv(fd, f->data + f->head + f->len, room, 0);
@@ -560,22 +555,22 @@ static const char *flow_read(struct conn *c, int from)
 		f->len += (unsigned int)got;
 		add(&workers[keel_tid()].counters[from == CLIENT ? BYTES_IN : BYTES_OUT], (unsigned long long)got);
 		if ((size_t)got < room)
-			fd_cant_recv(fd);               /* that was all: spare the call that would say EAGAIN */
+			fd_cant_recv(fd);       /* that was all: spare the call that would say EAGAIN */
 	} else if (got == 0) {
 		f->eof = true;
 	} else if (errno == EAGAIN || errno == EINTR) {
 		fd_cant_recv(fd);
 	} else {
-		f->eof = f->reset = true;
 		count(from == CLIENT ? ERR_CLIENT : ERR_SERVER);
 		if (from == SERVER)
 			backend_failed(c->backend);
+		return false;
 	}
-	return NULL;
+	return true;
 }
 
 /* Sends what waits. */
-static const char *flow_write(struct conn *c, int from)
+static bool flow_write(struct conn *c, int from)
 {
 	struct flow *f = &c->flow[from];
 	int fd = c->fd[!from];
@@ -590,7 +585,7 @@ static const char *flow_write(struct conn *c, int from)
 		fd_cant_send(fd);
 	} else if (from == SERVER) {
 		count(ERR_CLIENT);
-		return "the client went away";
+		return false;
 	} else {
 		/* The server wants no more (it may have answered before it read everything): its answer still counts. */
 		f->len = 0;
@@ -598,68 +593,49 @@ static const char *flow_write(struct conn *c, int from)
 	}
 	if (!f->len)
 		f->head = 0;
-	return NULL;
+	return true;
 }
 
 static bool flow_has_room(const struct flow *f) { return !f->eof && f->head + f->len < BUFFER_SIZE; }
 
 /* Moves bytes one way until one of the sides has to be waited for. */
-static const char *flow_run(struct conn *c, int from)
+static bool flow_run(struct conn *c, int from)
 {
 	struct flow *f = &c->flow[from];
 	int source = c->fd[from], target = c->fd[!from];
-	const char *broken = NULL;
 
-	for (int round = 0; round < ROUNDS && !broken; round++) {
-		if (flow_has_room(f) && fd_recv_ready(source))
-			broken = flow_read(c, from);
-		if (broken || !f->len || !fd_send_ready(target))
+	for (int round = 0; round < ROUNDS; round++) {
+		if (flow_has_room(f) && fd_recv_ready(source) && !flow_read(c, from))
+			return false;
+		if (!f->len || !fd_send_ready(target))
 			break;
-		broken = flow_write(c, from);
+		if (!flow_write(c, from))
+			return false;
 	}
-	if (broken || f->len)
-		return broken;
+	if (f->len)
+		return true;
 	pool_free(buffer_pool, f->data);
 	f->data = NULL;
 	if (f->eof && !f->shut) {
-		if (f->reset)
-			return from == CLIENT ? "reset by the client" : "reset by the server";
 		shutdown(target, SHUT_WR);      /* the other half of the connection goes on */
 		f->shut = true;
 	}
-	return NULL;
-}
-
-/* Listens to what can make <c> go on, and to nothing else. The calls cost nothing where nothing changes. */
-static void conn_update_polling(struct conn *c)
-{
-	for (int s = CLIENT; s <= SERVER; s++) {
-		if (flow_has_room(&c->flow[s]))
-			fd_want_recv(c->fd[s]);
-		else
-			fd_stop_recv(c->fd[s]);
-		if (c->flow[!s].len)
-			fd_want_send(c->fd[s]);
-		else
-			fd_stop_send(c->fd[s]);
-	}
+	return true;
 }
 
 static void conn_relay(struct conn *c)
 {
-	const char *broken = flow_run(c, CLIENT);
-
-	if (!broken)
-		broken = flow_run(c, SERVER);
-	if (broken) {
-		/* close() shall send resets: a cut transfer must not look like a whole one */
+	if (!flow_run(c, CLIENT) || !flow_run(c, SERVER)) {
+		/* the close shall send resets: a cut transfer must not look like a whole one */
 		for (int s = CLIENT; s <= SERVER; s++)
-			setsockopt(c->fd[s], SOL_SOCKET, SO_LINGER, &(struct linger){ 1, 0 }, sizeof(struct linger));
+			__atomic_fetch_or(&fdtab[c->fd[s]].state, FD_LINGER_RISK, __ATOMIC_RELAXED);
 		conn_close(c);
 	} else if (c->flow[CLIENT].shut && c->flow[SERVER].shut) {
 		conn_close(c);
 	} else {
-		conn_update_polling(c);
+		/* wait for what can make it go on, and for nothing else */
+		for (int s = CLIENT; s <= SERVER; s++)
+			fd_wait_for(c->fd[s], flow_has_room(&c->flow[s]), c->flow[!s].len > 0);
 		/* Later than before: the wait queue finds out by itself when it meets the task at the old date. */
 		c->timer->expire = in_ms(cfg.idle_ms);
 	}
@@ -676,7 +652,7 @@ static void conn_io(int fd)
 		if (error == EINPROGRESS)
 			return;
 		if (error) {
-			conn_retry(c);
+			conn_retry(c, error);
 			return;
 		}
 		c->state = CONN_OPEN;
@@ -697,9 +673,9 @@ static struct task *conn_timeout(struct task *t, void *context, unsigned int sta
 		return NULL;
 	}
 	if (c->state == CONN_CONNECTING)
-		return conn_retry(c) ? t : NULL;
+		return conn_retry(c, ETIMEDOUT) ? t : NULL;
 	if (c->state == CONN_WAITING)
-		return conn_connect_or_close(c) ? t : NULL;
+		return conn_connect(c) ? t : NULL;
 	count(ERR_IDLE);
 	conn_close(c);
 	return NULL;
@@ -709,7 +685,7 @@ static struct task *conn_timeout(struct task *t, void *context, unsigned int sta
 static void conn_start(int fd)
 {
 	struct conn *c = pool_zalloc(conn_pool);
-	struct task *t = task_new_here();
+	struct task *t = task_make(1UL << keel_tid(), conn_timeout, c);
 	int one = 1;
 
 	count(ACCEPTED);
@@ -727,11 +703,9 @@ static void conn_start(int fd)
 	c->fd[SERVER] = -1;
 	c->timer = t;
 	c->give_up = in_ms(cfg.connect_ms);
-	t->process = conn_timeout;
-	t->context = c;
 	LIST_INSERT_HEAD(&workers[keel_tid()].conns, c, link);
 	fd_insert(fd, c, conn_io, 1UL << keel_tid());
-	conn_connect_or_close(c);
+	conn_connect(c);
 }
 
 /* ---- listeners ----------------------------------------------------------------------------------------------- */
