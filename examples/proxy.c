@@ -60,9 +60,8 @@
 #define HASTEN_MS       20      /* an error in the traffic brings the next check this near */
 #define LAST_SYN_MS     100     /* handshakes that had begun when the stop came may end within this time */
 #define STOP_STEP_MS    10      /* how often the supervisor looks whether the connections are gone */
-#define ADMIN_LINE      256
-#define ADMIN_SESSIONS  16
-#define ADMIN_IDLE_MS   60000
+#define ADMIN_LINE      64      /* longer ones are no commands */
+#define ADMIN_SESSIONS  8       /* a newcomer replaces the one that was silent for longest */
 
 /* ---- options ------------------------------------------------------------------------------------------------- */
 
@@ -876,15 +875,15 @@ static int listener_bind(struct listener *l)
 
 /* ---- admin socket -------------------------------------------------------------------------------------------- */
 
-/* A command's answer is written into a file in memory first: keel's dumps are written at once and whole, and a reader that is slow
- * or gone must not hold thread 0. From there it is sent as fast as the reader takes it. */
+/* An answer is written into a file in memory first: keel's dumps are written at once and whole, and a reader that is slow or gone
+ * must not hold thread 0. From there it is sent as fast as the reader takes it; no input is read meanwhile. */
 struct admin {
-	struct task *timer;             /* NULL: this session is free */
+	uint64_t last_ns;               /* when it last did something; 0: this session is free */
 	int fd, answer;                 /* the socket; the file in memory */
 	off_t sent, size;               /* of the answer */
-	unsigned int len;               /* of the input that waits in <line> */
-	bool eof, skipping, closing;    /* no more input; inside a line that is too long; close when all is sent */
-	char line[ADMIN_LINE];
+	bool closing;                   /* when all is sent */
+	unsigned int len;
+	char line[ADMIN_LINE];          /* the input so far, without superfluous blanks */
 };
 
 static struct admin admins[ADMIN_SESSIONS];
@@ -896,11 +895,10 @@ static void admin_close(struct admin *a)
 {
 	fd_delete(a->fd);
 	close(a->answer);
-	task_destroy(a->timer);
-	a->timer = NULL;
+	a->last_ns = 0;
 }
 
-static void show_info(int out)
+static int show_info(int out)
 {
 	dprintf(out, "Name: proxy\nVersion: %s\nPid: %d\nUptime_ms: %llu\nNbthread: %u\nStopping: %d\n", keel_version(), (int)getpid(),
 	        (unsigned long long)((keel_now_ns() - start_ns) / 1000000), keel_nbthread(), phase != RUNNING);
@@ -911,151 +909,126 @@ static void show_info(int out)
 	for (struct backend *b = backends; b < backends + nb_backends; b++)
 		dprintf(out, "Backend %s: %s conns=%u total=%llu errors=%llu checks_failed=%llu\n", b->at.name, atomic_load(&b->up) ? "UP" : "DOWN",
 		        atomic_load(&b->conns), atomic_load(&b->total), atomic_load(&b->errors), atomic_load(&b->checks_failed));
+	return 0;
 }
 
-static void show_pools(int out) { keel_dump_pools(out); }
-static void show_tasks(int out) { keel_dump_tasks(out); }
-static void show_fds(int out)   { keel_dump_fds(out); }
-
-static void show_help(int out);
+static int show_help(int out);
 
 static const struct command {
 	const char *name;
-	void (*run)(int out);
+	int (*run)(int out);
 	const char *help;
 } commands[] = {
 	{ "help", show_help, "this list" },
 	{ "show info", show_info, "the process: connections, bytes, errors, backends" },
-	{ "show pools", show_pools, "memory, by kind of object" },
-	{ "show tasks", show_tasks, "tasks and tasklets" },
-	{ "show fd", show_fds, "file descriptors" },
+	{ "show pools", keel_dump_pools, "memory, by kind of object" },
+	{ "show tasks", keel_dump_tasks, "tasks and tasklets" },
+	{ "show fd", keel_dump_fds, "file descriptors" },
 	{ "quit", NULL, "end this session" },
 };
 #define NB_COMMANDS (sizeof(commands) / sizeof(*commands))
 
-static void show_help(int out)
+static int show_help(int out)
 {
 	for (size_t i = 0; i < NB_COMMANDS; i++)
 		dprintf(out, "%-12s %s\n", commands[i].name, commands[i].help);
+	return 0;
 }
 
-static void admin_answer(struct admin *a, const char *line)
+/* A line is complete: writes the answer behind those that wait already. */
+static void admin_answer(struct admin *a)
 {
 	size_t i = 0;
 
-	a->sent = a->size = 0;
-	if (ftruncate(a->answer, 0) < 0 || lseek(a->answer, 0, SEEK_SET) < 0)
-		a->closing = true;
-	while (i < NB_COMMANDS && strcmp(line, commands[i].name) != 0)
+	if (a->len && a->line[a->len - 1] == ' ')
+		a->len--;
+	a->line[a->len] = '\0';
+	while (i < NB_COMMANDS && strcmp(a->line, commands[i].name) != 0)
 		i++;
-	if (i == NB_COMMANDS)
+	if (i == NB_COMMANDS && a->len)
 		dprintf(a->answer, "Unknown command, try 'help'.\n");
-	else if (commands[i].run)
+	else if (i < NB_COMMANDS && commands[i].run)
 		commands[i].run(a->answer);
-	else
+	else if (i < NB_COMMANDS)
 		a->closing = true;
-	a->size = lseek(a->answer, 0, SEEK_CUR);
+	a->len = 0;
 }
 
-/* Takes the next line of the input and answers it; false where none has come whole yet. */
-static bool admin_next_line(struct admin *a)
+/* Takes one character of input. What is too long for a line is dropped: no command is that long. */
+static void admin_type(struct admin *a, char c)
 {
-	char *end = memchr(a->line, '\n', a->len), line[ADMIN_LINE + 1];
-	unsigned int len = end ? (unsigned int)(end - a->line) : a->len, used = end ? len + 1 : len;
+	bool blank = isspace((unsigned char)c);
 
-	if (!end && a->len == ADMIN_LINE) {
-		a->skipping = true;             /* its beginning is of no use any more */
-		a->len = 0;
+	if (c == '\n')
+		admin_answer(a);
+	else if (blank && (!a->len || a->line[a->len - 1] == ' '))
+		return;
+	else if (a->len < ADMIN_LINE - 1)
+		a->line[a->len++] = blank ? ' ' : c;
+}
+
+/* Reads a little, so that little is answered at a time; false: the session is over. */
+static bool admin_read(struct admin *a)
+{
+	char input[ADMIN_LINE];
+	ssize_t n = recv(a->fd, input, sizeof(input), 0);
+
+	if (n < 0) {
+		fd_cant_recv(a->fd);
+		return errno == EAGAIN;
 	}
-	if (!end && (!a->eof || !a->len))
+	a->sent = 0;
+	if (ftruncate(a->answer, 0) < 0 || lseek(a->answer, 0, SEEK_SET) < 0)
 		return false;
-	memcpy(line, a->line, len);
-	a->len -= used;
-	memmove(a->line, a->line + used, a->len);
-	while (len && isspace((unsigned char)line[len - 1]))
-		len--;
-	line[len] = '\0';
-	if (len || a->skipping)
-		admin_answer(a, a->skipping ? "?" : line);
-	a->skipping = false;
+	for (ssize_t i = 0; i < n && !a->closing; i++)
+		admin_type(a, input[i]);
+	if (n == 0) {
+		admin_answer(a);                /* the last line may lack its end */
+		a->closing = true;
+	}
+	a->size = lseek(a->answer, 0, SEEK_CUR);
 	return true;
 }
 
-/* Answers line after line; false: the session is over. */
-static bool admin_run(struct admin *a)
+/* Sends what waits; false: the session is over. */
+static bool admin_write(struct admin *a)
 {
-	for (int reads = 0;;) {
-		ssize_t n;
+	ssize_t n = sendfile(a->fd, a->answer, &a->sent, (size_t)(a->size - a->sent));
 
-		if (a->sent < a->size) {
-			n = sendfile(a->fd, a->answer, &a->sent, (size_t)(a->size - a->sent));
-			if (n <= 0) {
-				fd_cant_send(a->fd);
-				return n < 0 && errno == EAGAIN;
-			}
-		} else if (a->closing) {
-			return false;
-		} else if (!admin_next_line(a)) {
-			if (a->eof)
-				return false;
-			if (++reads > ROUNDS)
-				return true;    /* a flood of input: the others first, what remains is reported again */
-			n = recv(a->fd, a->line + a->len, sizeof(a->line) - a->len, 0);
-			if (n < 0) {
-				fd_cant_recv(a->fd);
-				return errno == EAGAIN;
-			}
-			a->len += (unsigned int)n;
-			a->eof = n == 0;
-		}
-	}
+	if (n < 0)
+		fd_cant_send(a->fd);
+	return n > 0 || (n < 0 && errno == EAGAIN);
 }
 
 static void admin_io(int fd)
 {
 	struct admin *a = fdtab[fd].owner;
+	bool going = a->sent < a->size ? admin_write(a) : admin_read(a);
 
-	if (!admin_run(a)) {
+	if (!going || (a->closing && a->sent == a->size)) {
 		admin_close(a);
 		return;
 	}
-	if (a->sent < a->size) {
-		fd_want_send(fd);
-		fd_stop_recv(fd);
-	} else {
-		fd_stop_send(fd);
-		fd_want_recv(fd);
-	}
-	a->timer->expire = in_ms(ADMIN_IDLE_MS);
-}
-
-static struct task *admin_timeout(UNUSED struct task *t, void *context, UNUSED unsigned int state)
-{
-	admin_close(context);
-	return NULL;
+	fd_wait_for(fd, a->sent == a->size, a->sent < a->size);
+	a->last_ns = keel_now_ns();
 }
 
 static void admin_start(int fd)
 {
-	static const char busy[] = "Too many sessions, or out of memory or descriptors.\n";
-	struct admin *a = admins;
-	struct task *t = task_new_here();
 	int answer = memfd_create("answer", MFD_CLOEXEC);
+	struct admin *a = admins;
 
-	while (a < admins + ADMIN_SESSIONS && a->timer)
-		a++;
-	if (a == admins + ADMIN_SESSIONS || !t || answer < 0) {
-		send(fd, busy, sizeof(busy) - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
-		task_destroy(t);
-		close(answer);
+	if (answer < 0) {
+		say(LOG_WARNING, "no administration: %s", strerror(errno));
 		close(fd);
 		return;
 	}
-	*a = (struct admin){ .timer = t, .fd = fd, .answer = answer };
-	t->process = admin_timeout;
-	t->context = a;
-	t->expire = in_ms(ADMIN_IDLE_MS);
-	task_queue(t);
+	for (int i = 1; i < ADMIN_SESSIONS; i++)
+		if (admins[i].last_ns < a->last_ns)
+			a = &admins[i];
+	if (a->last_ns)
+		admin_close(a);
+	*a = (struct admin){ .last_ns = keel_now_ns(), .fd = fd, .answer = answer };
 	fd_insert(fd, a, admin_io, 1UL << keel_tid());
 	fd_want_recv(fd);
 }
@@ -1119,7 +1092,7 @@ static void stop_services(void)
 	for (struct listener *l = listeners; l < listeners + nb_listeners; l++)
 		listener_unbind(l, true);       /* that of the admin socket is left */
 	for (int i = 0; i < ADMIN_SESSIONS; i++)
-		if (admins[i].timer)
+		if (admins[i].last_ns)
 			admin_close(&admins[i]);
 	task_kill(unpause);
 	thread_isolate();

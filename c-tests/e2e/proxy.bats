@@ -217,6 +217,14 @@ answer_to() {
 	exec 5>&-
 	for i in $(seq 20); do (exec 5<>"/dev/tcp/${admin%:*}/${admin##*:}"; echo 'show in' >&5); done
 	[ "$(field Name)" = proxy ]
+	# silent sessions keep nobody out
+	local silent=() session
+	for i in $(seq 20); do
+		exec {session}<>"/dev/tcp/${admin%:*}/${admin##*:}"
+		silent+=("$session")
+	done
+	[ "$(field Name)" = proxy ]
+	for session in "${silent[@]}"; do exec {session}>&-; done
 	curl -sS -f -m 5 "http://$proxy/small"
 	stop_proxy
 }
