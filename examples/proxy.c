@@ -94,8 +94,8 @@ static const char usage[] =
 	"  --grace TIME          how long a soft stop waits for connections to end; default 30s\n"
 	"  --admin ADDR:PORT     or the path of a unix socket: answers 'help'\n"
 	"  --help, --version\n"
-	"ADDR is an IPv4 address, an [IPv6] address, a host name, or empty for any. TIME takes us, ms, s, m, h or d; a\n"
-	"plain number is in milliseconds. SIGTERM and SIGUSR1 stop softly, a second signal stops at once.\n";
+	"ADDR is an IPv4 address, an [IPv6] address, a host name, or empty for any. TIME takes us, ms, s, m, h or d;\n"
+	"a plain number is in milliseconds. SIGTERM and SIGUSR1 stop softly, a second signal stops at once.\n";
 
 /* Every mistake on the command line ends here: one line, status 2. */
 #define refuse(...) (fprintf(stderr, "proxy: " __VA_ARGS__), fputs(" (see --help)\n", stderr), exit(2))
@@ -158,16 +158,18 @@ static void parse_setting(const char *option, const char *value)
 static void endpoint_set_name(struct endpoint *e)
 {
 	char host[INET6_ADDRSTRLEN], port[8];
+	const struct sockaddr *addr = (const struct sockaddr *)&e->addr;
+	int flags = NI_NUMERICHOST | NI_NUMERICSERV;
 
-	if (e->addr.ss_family != AF_UNIX && getnameinfo((struct sockaddr *)&e->addr, e->len, host, sizeof(host), port, sizeof(port),
-	                                                NI_NUMERICHOST | NI_NUMERICSERV) == 0)
-		snprintf(e->name, sizeof(e->name), e->addr.ss_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host, port);
+	if (addr->sa_family == AF_UNIX || getnameinfo(addr, e->len, host, sizeof(host), port, sizeof(port), flags) != 0)
+		return;
+	snprintf(e->name, sizeof(e->name), addr->sa_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host, port);
 }
 
 /* "host:port", "[host]:port", ":port" */
 static void parse_endpoint(const char *option, const char *text, bool to_bind, struct endpoint *e)
 {
-	struct addrinfo hints = { .ai_family = AF_INET, .ai_socktype = SOCK_STREAM, .ai_flags = to_bind ? AI_PASSIVE : 0 }, *found;
+	struct addrinfo hints = { .ai_family = AF_INET, .ai_socktype = SOCK_STREAM }, *found;
 	char host[128] = "", port[8];
 	int error;
 
@@ -178,6 +180,7 @@ static void parse_endpoint(const char *option, const char *text, bool to_bind, s
 	else if (sscanf(text, ":%7[^\n]", port) != 1)
 		refuse("%s: '%s' is not of the form address:port", option, text);
 	parse_value(option, port, false, !to_bind, 65535);
+	hints.ai_flags = to_bind ? AI_PASSIVE : 0;
 	error = getaddrinfo(*host ? host : NULL, port, &hints, &found);
 	if (error)
 		refuse("%s: '%s': %s", option, text, gai_strerror(error));
@@ -220,7 +223,8 @@ static void say(int level, const char *fmt, ...)
 	clock_gettime(CLOCK_REALTIME, &now);
 	localtime_r(&now.tv_sec, &tm);
 	len = strftime(line, sizeof(line), "%F %T", &tm);
-	len += (size_t)sprintf(line + len, ".%03ld %s proxy[%d]: ", now.tv_nsec / 1000000, names[level & 7], (int)getpid());
+	len += (size_t)sprintf(line + len, ".%03ld %s ", now.tv_nsec / 1000000, names[level & 7]);
+	len += (size_t)sprintf(line + len, "proxy[%d]: ", (int)getpid());
 	va_start(args, fmt);
 	vsnprintf(line + len, sizeof(line) - len - 1, fmt, args);
 	va_end(args);
@@ -243,15 +247,17 @@ static void keel_panics(const char *file, int line, const char *message, UNUSED 
 enum { CLIENT, SERVER };        /* the two sides of a connection */
 
 enum counter {
-	ACCEPTED, CLOSED, BYTES_IN, BYTES_OUT, ERR_ACCEPT, ERR_CONNECT, ERR_NO_BACKEND, ERR_CLIENT, ERR_SERVER, ERR_IDLE, ERR_GRACE, ERR_MEMORY,
+	ACCEPTED, CLOSED, BYTES_IN, BYTES_OUT,
+	ERR_ACCEPT, ERR_CONNECT, ERR_NO_BACKEND, ERR_CLIENT, ERR_SERVER, ERR_IDLE, ERR_GRACE, ERR_MEMORY,
 	COUNTERS
 };
 static const char *const counter_names[COUNTERS] = {
-	"CumConns", "ClosedConns", "BytesIn", "BytesOut", "Errors_accept", "Errors_connect", "Errors_no_backend", "Errors_client_reset",
-	"Errors_server_reset", "Errors_idle_timeout", "Errors_grace_over", "Errors_memory",
+	"CumConns", "ClosedConns", "BytesIn", "BytesOut",
+	"Errors_accept", "Errors_connect", "Errors_no_backend", "Errors_client_reset", "Errors_server_reset",
+	"Errors_idle_timeout", "Errors_grace_over", "Errors_memory",
 };
 
-/* What one thread owns. Only that thread writes its counters, any thread may read them: atomics, but never contended. */
+/* What one thread owns. It alone writes its counters, any thread may read them: atomics, but never contended. */
 struct worker {
 	_Alignas(64) atomic_ullong counters[COUNTERS];
 	LIST_HEAD(, conn) conns;                /* touched by this thread, or by one that is isolated */
@@ -260,7 +266,11 @@ struct worker {
 static struct worker workers[KEEL_MAX_THREADS];
 static uint64_t start_ns;
 
-static void add(atomic_ullong *counter, unsigned long long n) { atomic_fetch_add_explicit(counter, n, memory_order_relaxed); }
+static void add(atomic_ullong *counter, unsigned long long n)
+{
+	atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
+}
+
 static void count(enum counter which) { add(&workers[keel_tid()].counters[which], 1); }
 
 static unsigned long long total(enum counter which)
@@ -272,7 +282,9 @@ static unsigned long long total(enum counter which)
 	return sum;
 }
 
-static struct task *task_make(unsigned long threads, struct task *(*process)(struct task *, void *, unsigned int), void *context)
+typedef struct task *task_handler(struct task *t, void *context, unsigned int state);
+
+static struct task *task_make(unsigned long threads, task_handler *process, void *context)
 {
 	struct task *t = task_new(threads);
 
@@ -335,8 +347,9 @@ static struct backend *backend_pick(const struct backend *avoid)
 	return last_resort;
 }
 
-/* The traffic met an error: do not wait for the date of the next check. Any thread calls this, while the check may be queued or
- * running on any other: keel files a task that all threads may run in a locked wait queue, so its timer may be moved from here. */
+/* The traffic met an error: do not wait for the date of the next check. Any thread calls this, while the check may be
+ * queued or running on any other: keel files a task that all threads may run in a locked wait queue, so its timer may
+ * be moved from here. */
 static void backend_failed(struct backend *b)
 {
 	add(&b->errors, 1);
@@ -377,7 +390,8 @@ static int connect_status(int fd)
 /* The process ran out of something that will come back: not the backend's fault. */
 static bool is_shortage(int error)
 {
-	return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM || error == EADDRNOTAVAIL || error == EAGAIN;
+	return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM ||
+	       error == EADDRNOTAVAIL || error == EAGAIN;
 }
 
 /* The handler may have closed this socket meanwhile, on another thread: then it is woken for nothing. */
@@ -406,8 +420,8 @@ static void check_result(struct backend *b, int error)
 	say(up ? LOG_WARNING : LOG_NOTICE, "backend %s is %s: %s", b->at.name, up ? "DOWN" : "UP", strerror(error));
 }
 
-/* The check of one backend. Between two checks <expire> is the date of the next one, during a check it is the deadline; either may be
- * hastened from outside, so the handler goes by what it finds and not by why it was woken. */
+/* The check of one backend. Between two checks <expire> is the date of the next one, during a check it is the deadline;
+ * either may be hastened from outside, so the handler goes by what it finds and not by why it was woken. */
 static struct task *check_process(struct task *t, void *context, UNUSED unsigned int state)
 {
 	struct backend *b = context;
@@ -456,7 +470,8 @@ struct conn {
 
 static struct pool_head *conn_pool, *buffer_pool;
 
-/* How many there are, at most --maxconn. It falls when the last instruction that touches one is over: at zero their world may end. */
+/* How many there are, at most --maxconn. It falls when the last instruction that touches one is over: at zero their
+ * world may end. */
 static atomic_uint nb_conns;
 
 static void slot_release(void);
@@ -586,7 +601,7 @@ static bool flow_write(struct conn *c, int from)
 		count(ERR_CLIENT);
 		return false;
 	} else {
-		/* The server wants no more (it may have answered before it read everything): its answer still counts. */
+		/* The server wants no more (perhaps it answered before it had read all): its answer still counts. */
 		f->len = 0;
 		f->eof = f->shut = true;
 	}
@@ -671,6 +686,8 @@ static struct task *conn_timeout(struct task *t, void *context, unsigned int sta
 		conn_close(c);
 		return NULL;
 	}
+	if (!is_past(t->expire))
+		return t;               /* conn_io() came first, in the same turn of the loop */
 	if (c->state == CONN_CONNECTING)
 		return conn_retry(c, ETIMEDOUT) ? t : NULL;
 	if (c->state == CONN_WAITING)
@@ -714,12 +731,17 @@ struct listener {
 	bool is_admin;                  /* its clients are not connections: no slot, and thread 0 alone */
 	pthread_mutex_t lock;           /* what follows: read and changed by every thread that accepts */
 	int fd;
-	enum listener_state { LI_READY, LI_FULL, LI_SHORT, LI_CLOSED } state;   /* pausing for lack of slots, of descriptors */
+	enum listener_state {
+		LI_READY,
+		LI_FULL,                /* pauses until a connection ends: --maxconn is reached */
+		LI_SHORT,               /* pauses for a moment: the system is short of descriptors */
+		LI_CLOSED,
+	} state;
 };
 
 static struct listener listeners[MAX_LISTENERS];        /* that of the admin socket is the last */
 static unsigned int nb_listeners;
-static struct task *unpause;            /* resumes the listeners that are short of descriptors; all threads schedule it */
+static struct task *unpause;            /* ends the pause of LI_SHORT; all threads schedule it */
 
 /* Goes on after a pause for the reason <why>. */
 static void listeners_resume(enum listener_state why)
@@ -752,8 +774,8 @@ static bool slot_take(void)
 	return true;
 }
 
-/* Who gives back the last slot that was taken resumes those that found none: they found that out with their lock held, which
- * listeners_resume() takes after the count has fallen, so none is missed. No lock held. */
+/* Whoever gives back the last slot that was taken resumes those that found none. They found that out with their lock
+ * held, which listeners_resume() takes after the count has fallen, so none is missed. No lock held. */
 static void slot_release(void)
 {
 	if (atomic_fetch_sub(&nb_conns, 1) == cfg.maxconn)
@@ -768,7 +790,8 @@ static void listener_pause(struct listener *l, enum listener_state why)
 
 static void admin_start(int fd);
 
-/* Takes one connection from the kernel's queue and serves it on this thread. 0, or why there is none: EAGAIN if the queue is empty. */
+/* Takes one connection from the kernel's queue and serves it on this thread. 0, or why there is none: EAGAIN if that
+ * queue is empty. */
 static int listener_accept_one(struct listener *l)
 {
 	int fd = -1, error = EBUSY;
@@ -810,9 +833,9 @@ static void listener_accept(int fd)
 			break;
 }
 
-/* Ends a listener, by the rule that a connection which the kernel has completed is served: it is closed when its queue is empty, or
- * at once where <force> says so. Other threads may be waiting for the lock in listener_accept(); fd_delete() does not wait for them,
- * the last one to leave closes the socket. True: done. */
+/* Ends a listener, by the rule that a connection which the kernel has completed is served: it is closed when its queue
+ * is empty, or at once where <force> says so. Other threads may be waiting for the lock in listener_accept();
+ * fd_delete() does not wait for them, the last one to leave closes the socket. True: done. */
 static bool listener_unbind(struct listener *l, bool force)
 {
 	int error;
@@ -833,9 +856,9 @@ static bool listener_unbind(struct listener *l, bool force)
 	return closed;
 }
 
-/* Makes the kernel drop the first packet of every new connection, but not those of handshakes under way. Such a client asks again a
- * second later and is then refused, or accepted by the successor; without this it may see its connection accepted by the kernel in
- * the instant before close(), and then reset. False: not possible here. */
+/* Makes the kernel drop the first packet of every new connection, but not those of handshakes under way. Such a client
+ * asks again a second later and is then refused, or accepted by the successor; without this it may see its connection
+ * accepted by the kernel in the instant before close(), and then reset. False: not possible here. */
 static bool listener_drop_syns(const struct listener *l)
 {
 	struct sock_filter code[] = {
@@ -875,8 +898,9 @@ static int listener_bind(struct listener *l)
 
 /* ---- admin socket -------------------------------------------------------------------------------------------- */
 
-/* An answer is written into a file in memory first: keel's dumps are written at once and whole, and a reader that is slow or gone
- * must not hold thread 0. From there it is sent as fast as the reader takes it; no input is read meanwhile. */
+/* An answer is written into a file in memory first: keel's dumps are written at once and whole, and a reader that is
+ * slow or gone must not hold thread 0. From there it is sent as fast as the reader takes it; no input is read
+ * meanwhile. */
 struct admin {
 	uint64_t last_ns;               /* when it last did something; 0: this session is free */
 	int fd, answer;                 /* the socket; the file in memory */
@@ -900,15 +924,18 @@ static void admin_close(struct admin *a)
 
 static int show_info(int out)
 {
-	dprintf(out, "Name: proxy\nVersion: %s\nPid: %d\nUptime_ms: %llu\nNbthread: %u\nStopping: %d\n", keel_version(), (int)getpid(),
-	        (unsigned long long)((keel_now_ns() - start_ns) / 1000000), keel_nbthread(), phase != RUNNING);
-	dprintf(out, "Maxconn: %u\nCurrConns: %u\nTasks: %d\nDescriptors: %d\nPoolBytesUsed: %llu\n", cfg.maxconn, atomic_load(&nb_conns),
-	        total_allocated_tasks(), keel_used_fds(), pool_total_used());
+	dprintf(out, "Name: proxy\nVersion: %s\nPid: %d\n", keel_version(), (int)getpid());
+	dprintf(out, "Uptime_ms: %llu\n", (unsigned long long)((keel_now_ns() - start_ns) / 1000000));
+	dprintf(out, "Nbthread: %u\nStopping: %d\n", keel_nbthread(), phase != RUNNING);
+	dprintf(out, "Maxconn: %u\nCurrConns: %u\n", cfg.maxconn, atomic_load(&nb_conns));
+	dprintf(out, "Tasks: %d\nDescriptors: %d\n", total_allocated_tasks(), keel_used_fds());
+	dprintf(out, "PoolBytesUsed: %llu\n", pool_total_used());
 	for (enum counter i = 0; i < COUNTERS; i++)
 		dprintf(out, "%s: %llu\n", counter_names[i], total(i));
 	for (struct backend *b = backends; b < backends + nb_backends; b++)
-		dprintf(out, "Backend %s: %s conns=%u total=%llu errors=%llu checks_failed=%llu\n", b->at.name, atomic_load(&b->up) ? "UP" : "DOWN",
-		        atomic_load(&b->conns), atomic_load(&b->total), atomic_load(&b->errors), atomic_load(&b->checks_failed));
+		dprintf(out, "Backend %s: %s conns=%u total=%llu errors=%llu checks_failed=%llu\n", b->at.name,
+		        atomic_load(&b->up) ? "UP" : "DOWN", atomic_load(&b->conns), atomic_load(&b->total),
+		        atomic_load(&b->errors), atomic_load(&b->checks_failed));
 	return 0;
 }
 
@@ -1073,7 +1100,8 @@ static bool stop_unbind(bool force)
 	return done;
 }
 
-/* A connection is closed by its own thread; while no other thread runs, this one may look who there is, and wake them all. */
+/* A connection is closed by its own thread, but while no other thread runs this one may look who there is, and wake
+ * them all. */
 static void stop_connections(void)
 {
 	struct conn *c;
@@ -1086,7 +1114,8 @@ static void stop_connections(void)
 	thread_release();
 }
 
-/* The connections are gone: what served them goes next. A check may be queued on any thread, but none runs while this one is alone. */
+/* The connections are gone: what served them goes next. A check may be queued on any thread, but none runs while this
+ * one is alone. */
 static void stop_services(void)
 {
 	for (struct listener *l = listeners; l < listeners + nb_listeners; l++)
@@ -1105,8 +1134,8 @@ static void stop_services(void)
 	fd_delete(signals);
 }
 
-/* Woken by a signal, then by its timer until the end. It looks at the counts instead of being told: so nobody else holds a reference
- * to it, and it may go at any time. */
+/* Woken by a signal, then by its timer until the end. It looks at the counts instead of being told: so nobody else
+ * holds a reference to it, and it may go at any time. */
 static struct task *supervise(struct task *t, UNUSED void *context, UNUSED unsigned int state)
 {
 	t->expire = TICK_ETERNITY;
@@ -1150,8 +1179,9 @@ static int thread_start(unsigned int tid, UNUSED void *arg)
 		b->check = task_make(keel_all_threads_mask(), check_process, b);
 	if (total_allocated_tasks() != (int)(2 + nb_backends))
 		return -ENOMEM;
+	/* spread over the interval */
 	for (unsigned int i = 0; i < nb_backends; i++)
-		task_schedule(backends[i].check, in_ms(1 + cfg.inter_ms * i / nb_backends));    /* spread over the interval */
+		task_schedule(backends[i].check, in_ms(1 + cfg.inter_ms * i / nb_backends));
 	fd_insert(signals, &signals, signal_io, 1UL);
 	fd_want_recv(signals);
 	for (struct listener *l = listeners; l < listeners + nb_listeners; l++) {
@@ -1179,7 +1209,7 @@ static void parse_options(int argc, char **argv)
 			exit(0);
 		}
 		if (nb_listeners == MAX_LISTENERS || nb_backends == MAX_BACKENDS)
-			refuse("at most %d listeners and %d backends are possible", MAX_LISTENERS - 1, MAX_BACKENDS - 1);
+			refuse("at most %d listeners and %d backends", MAX_LISTENERS - 1, MAX_BACKENDS - 1);
 		if (!strcmp(option, "--listen"))
 			parse_endpoint(option, value, true, &listeners[nb_listeners++].at);
 		else if (!strcmp(option, "--backend"))
@@ -1195,11 +1225,12 @@ static void parse_options(int argc, char **argv)
 		listeners[nb_listeners++] = (struct listener){ .at = admin, .is_admin = true };
 }
 
-/* Makes --maxconn and the limit of descriptors fit each other; returns how many descriptors there may be. A connection takes two, and
- * what is not a connection must never lack one. */
+/* Makes --maxconn and the limit of descriptors fit each other; returns how many descriptors there may be. A connection
+ * takes two, and what is not a connection must never lack one. */
 static unsigned int plan_descriptors(void)
 {
-	rlim_t reserve = 24 + 2 * (cfg.threads ? cfg.threads : (rlim_t)sysconf(_SC_NPROCESSORS_ONLN)) + nb_listeners + nb_backends, wanted;
+	rlim_t threads = cfg.threads ? cfg.threads : (rlim_t)sysconf(_SC_NPROCESSORS_ONLN);
+	rlim_t reserve = 24 + 2 * threads + nb_listeners + nb_backends, wanted;
 	struct rlimit limit;
 
 	getrlimit(RLIMIT_NOFILE, &limit);
@@ -1211,10 +1242,10 @@ static unsigned int plan_descriptors(void)
 	if (limit.rlim_cur < wanted)
 		limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
 	if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
-		fail("cannot set the limit of descriptors to %llu: %s", (unsigned long long)limit.rlim_cur, strerror(errno));
+		fail("cannot set the limit of descriptors to %ju: %s", (uintmax_t)limit.rlim_cur, strerror(errno));
 	if (limit.rlim_cur < wanted)
-		say(LOG_WARNING, "%llu descriptors are allowed, %u connections may need %llu: accepting will pause when they run out",
-		    (unsigned long long)limit.rlim_cur, cfg.maxconn, (unsigned long long)wanted);
+		say(LOG_WARNING, "%ju descriptors are allowed, %u connections may need %ju: accepting may pause",
+		    (uintmax_t)limit.rlim_cur, cfg.maxconn, (uintmax_t)wanted);
 	return (unsigned int)limit.rlim_cur;
 }
 
@@ -1244,10 +1275,10 @@ int main(int argc, char **argv)
 	config.maxsock = plan_descriptors();
 	config.log = keel_says;
 	config.panic = keel_panics;
-	for (unsigned int i = 0; i < nb_listeners; i++) {
-		if (listener_bind(&listeners[i]) < 0)
-			fail("cannot listen on %s: %s", listeners[i].at.name, strerror(errno));
-		say(LOG_NOTICE, "%s on %s", listeners[i].is_admin ? "administration" : "listening", listeners[i].at.name);
+	for (struct listener *l = listeners; l < listeners + nb_listeners; l++) {
+		if (listener_bind(l) < 0)
+			fail("cannot listen on %s: %s", l->at.name, strerror(errno));
+		say(LOG_NOTICE, "%s on %s", l->is_admin ? "administration" : "listening", l->at.name);
 	}
 	for (unsigned int i = 0; i < nb_backends; i++) {
 		backends[i].fd = -1;
@@ -1266,8 +1297,9 @@ int main(int argc, char **argv)
 	if (error)
 		fail("cannot start: %s", strerror(-error));
 
-	say(LOG_NOTICE, "stopped: accepted=%llu closed=%llu bytes_in=%llu bytes_out=%llu left: pool_bytes=%llu fds=%d tasks=%d",
-	    total(ACCEPTED), total(CLOSED), total(BYTES_IN), total(BYTES_OUT), pool_total_used(), keel_used_fds(), total_allocated_tasks());
+	say(LOG_NOTICE, "stopped: accepted=%llu closed=%llu bytes_in=%llu bytes_out=%llu "
+	    "left: pool_bytes=%llu fds=%d tasks=%d", total(ACCEPTED), total(CLOSED), total(BYTES_IN), total(BYTES_OUT),
+	    pool_total_used(), keel_used_fds(), total_allocated_tasks());
 	keel_deinit();
 	return 0;
 }
