@@ -13,7 +13,7 @@
  *               descriptors, two flows of bytes, one task for its timeouts. It holds a buffer only while bytes wait.
  *   check       one task per backend, allowed on every thread, so its timer may be moved by every thread: a connection
  *               that meets a dead backend hastens the check with task_schedule().
- *   supervisor  a task of thread 0 that leads the soft stop.
+ *   supervisor  a task of thread 0 that leads the soft stop. It isolates itself to reach what others own.
  *   admin       a line protocol, served by thread 0 alone.
  *
  * Order of this file: options, log, counters, backends and their checks, connections, listeners, admin, stop, main.
@@ -24,7 +24,6 @@
 #include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/filter.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
@@ -319,7 +318,7 @@ struct backend {
 	atomic_uint conns;
 	atomic_ullong total, errors, checks_failed;
 	struct task *check;
-	/* the check's own, touched by its handler alone: a task never runs on two threads at once */
+	/* the check's own, for its handler (a task never runs on two threads at once) or who is isolated */
 	int fd;                         /* the socket of the check under way, or -1 */
 	int deadline;                   /* of the check under way */
 	unsigned int streak;            /* checks in a row that contradict <up> */
@@ -1138,12 +1137,8 @@ static void stop_services(void)
  * holds a reference to it, and it may go at any time. */
 static struct task *supervise(struct task *t, UNUSED void *context, UNUSED unsigned int state)
 {
-	t->expire = TICK_ETERNITY;
-	if (phase == RUNNING) {
-		if (!stop_signals)
-			return t;
+	if (phase == RUNNING)
 		stop_begin();
-	}
 	if (stop_signals > 1)
 		unbind_date = kill_date = in_ms(0);
 	if (phase == LAST_ACCEPTS && is_past(unbind_date) && stop_unbind(is_past(kill_date))) {
