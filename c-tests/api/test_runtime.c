@@ -17,6 +17,8 @@
 
 #include <keel/keel.h>
 
+#include "suite.h"
+
 static void start(unsigned int nbthread)
 {
 	struct keel_config cfg = KEEL_CONFIG_INIT;
@@ -412,8 +414,6 @@ int main(void)
 {
 	Suite *s = suite_create("runtime");
 	TCase *tc = tcase_create("runtime");
-	SRunner *sr;
-	int failed;
 
 	tcase_set_timeout(tc, 30);
 	tcase_add_test(tc, version_is_the_headers);
@@ -435,9 +435,5 @@ int main(void)
 	tcase_add_exit_test(tc, the_panic_hook_gets_a_sentence, 42);
 	tcase_add_test(tc, entering_without_descriptors_fails_cleanly);
 	suite_add_tcase(s, tc);
-	sr = srunner_create(s);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return run_suite(s);
 }
