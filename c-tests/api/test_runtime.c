@@ -131,6 +131,17 @@ START_TEST(run_starts_all_and_may_be_repeated)
 }
 END_TEST
 
+START_TEST(as_many_threads_as_there_may_be)
+{
+	start(KEEL_MAX_THREADS);
+	ck_assert_uint_eq(keel_all_threads_mask(), ~0UL);
+	ck_assert_int_eq(keel_run(count_init, NULL), 0);
+	ck_assert_int_eq(atomic_load(&inits), KEEL_MAX_THREADS);
+	ck_assert_uint_eq(atomic_load(&seen), ~0UL);
+	keel_deinit();
+}
+END_TEST
+
 static int fail_on_two(unsigned int tid, void *arg)
 {
 	(void)arg;
@@ -216,6 +227,30 @@ START_TEST(wake_ends_a_sleep)
 
 	start(1);
 	keel_thread_enter(0);
+	begin = keel_now_ns();
+	pthread_create(&th, NULL, wakes_soon, NULL);
+	keel_poll_once(20000);
+	ck_assert_uint_lt(ms_since(begin), 10000);
+	pthread_join(th, NULL);
+	keel_deinit();
+}
+END_TEST
+
+/* A thread that spins before it sleeps hears the same. */
+START_TEST(spinning_hears_wakeups_and_timers)
+{
+	struct keel_config cfg = KEEL_CONFIG_INIT;
+	uint64_t begin;
+	pthread_t th;
+
+	cfg.nbthread = 1;
+	cfg.maxsock = 256;
+	cfg.spin_us = 2000;
+	ck_assert_int_eq(keel_init(&cfg), 0);
+	ck_assert_int_eq(keel_thread_enter(0), 0);
+	begin = keel_now_ns();
+	keel_poll_once(20);
+	ck_assert_uint_ge(ms_since(begin), 19);
 	begin = keel_now_ns();
 	pthread_create(&th, NULL, wakes_soon, NULL);
 	keel_poll_once(20000);
@@ -421,11 +456,13 @@ int main(void)
 	tcase_add_test(tc, before_init_nothing_is_there);
 	tcase_add_test(tc, an_id_belongs_to_one_thread);
 	tcase_add_test(tc, run_starts_all_and_may_be_repeated);
+	tcase_add_test(tc, as_many_threads_as_there_may_be);
 	tcase_add_test(tc, run_returns_what_an_init_refused_with);
 	tcase_add_test(tc, stop_before_run_ends_it_at_once);
 	tcase_add_test(tc, stop_from_a_signal_handler);
 	tcase_add_test(tc, wake_before_sleep_returns_at_once);
 	tcase_add_test(tc, wake_ends_a_sleep);
+	tcase_add_test(tc, spinning_hears_wakeups_and_timers);
 	tcase_add_test(tc, the_clock_is_cached_and_refreshed);
 	tcase_add_test(tc, a_host_loop_can_poll_for_us);
 	tcase_add_test(tc, isolation_is_exclusive_and_nests);
