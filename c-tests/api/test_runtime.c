@@ -41,6 +41,7 @@ END_TEST
 START_TEST(init_checks_its_configuration)
 {
 	struct keel_config cfg = KEEL_CONFIG_INIT;
+	struct { struct keel_config cfg; long more[2]; } newer = { KEEL_CONFIG_INIT, { 0, 0 } };
 
 	cfg.nbthread = KEEL_MAX_THREADS + 1;
 	ck_assert_int_eq(keel_init(&cfg), -EINVAL);
@@ -50,6 +51,16 @@ START_TEST(init_checks_its_configuration)
 	cfg.maxsock = 64;
 	cfg.size = 4;
 	ck_assert_int_eq(keel_init(&cfg), -EINVAL);
+	cfg.size = ~(size_t)0;
+	ck_assert_int_eq(keel_init(&cfg), -EINVAL);
+	/* a newer header's structure */
+	memcpy(&newer.cfg, &cfg, sizeof(cfg));
+	newer.cfg.size = sizeof(newer);
+	newer.more[1] = 1;
+	ck_assert_int_eq(keel_init(&newer.cfg), -EINVAL);
+	newer.more[1] = 0;
+	ck_assert_int_eq(keel_init(&newer.cfg), 0);
+	keel_deinit();
 	cfg.size = sizeof(cfg);
 	ck_assert_int_eq(keel_init(&cfg), 0);
 	ck_assert_int_eq(keel_init(&cfg), -EALREADY);

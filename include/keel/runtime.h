@@ -71,12 +71,12 @@ struct keel_config {
 
 /**
  * Starts the library with a configuration, NULL for all defaults. The
- * structure is copied.
+ * structure is copied. One from a newer header is fine as long as what this
+ * library does not know is zero.
  *
  * Returns 0; -EINVAL where a value is out of range, the size field wrong or
- * every poller disabled;
- * -EALREADY where keel_deinit() has not been called since the last time;
- * -ENOMEM.
+ * every poller disabled; -EALREADY where keel_deinit() has not been called
+ * since the last time; -ENOMEM.
  *
  * Thread rule: *any thread*.
  */
