@@ -26,17 +26,24 @@ export V CC CXX CARGO PKG_CONFIG
 
 # SANITIZE=thread builds everything a second time, below build/tsan: gcc
 # instruments the C side, and the programs bring Rust's own runtime, which
-# serves both (gcc's lacks entry points that Rust calls).
+# serves both. Where the toolchain ships none, as Debian's, gcc's does it with
+# c-tests/tsan/shim.c, which has the entry points that it lacks. Newer
+# compilers want to be told that the standard library is not instrumented.
 CARGO_TARGET_DIR ?= target
 ifeq ($(SANITIZE),thread)
 HOST      := $(shell $(CARGO) -vV | sed -n 's/^host: //p')
+TSAN_RT   := $(wildcard $(shell rustc --print sysroot)/lib/rustlib/$(HOST)/lib/librustc*_rt.tsan.a)
+MISMATCH  := -Cunsafe-allow-abi-mismatch=sanitizer
 BUILD     := build/tsan
-RUST_ENV  := CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/tsan RUSTC_BOOTSTRAP=1 \
-	RUSTFLAGS='-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer --cfg tsan'
+RUST_ENV  := CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/tsan RUSTC_BOOTSTRAP=1 RUSTFLAGS='-Zsanitizer=thread --cfg tsan \
+	$(shell RUSTC_BOOTSTRAP=1 rustc $(MISMATCH) --print sysroot > /dev/null 2>&1 && echo $(MISMATCH))'
 RUST_ARGS := --target $(HOST)
 SAN_CC    := -fsanitize=thread
-SAN_LD    := -rdynamic -Wl,--whole-archive $(shell rustc --print sysroot)/lib/rustlib/$(HOST)/lib/librustc-stable_rt.tsan.a \
-	-Wl,--no-whole-archive -ldl -lm -lrt
+ifneq ($(TSAN_RT),)
+SAN_LD    := -rdynamic -Wl,--whole-archive $(TSAN_RT) -Wl,--no-whole-archive -ldl -lm -lrt
+else
+SAN_LD    := -rdynamic -fsanitize=thread c-tests/tsan/shim.c
+endif
 else
 BUILD     := build
 RUST_ENV  := CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)

@@ -1,8 +1,9 @@
 //! Models of a task's protocols: the state word, the home word, requests.
 #![cfg(loom)]
 
-use keel::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use keel::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 use keel::sync::{Mutex, UnsafeCell};
+use keel::task::dated::{Dated, Place};
 use keel::task::flags::*;
 use keel::task::home::Home;
 use keel::task::request::Request;
@@ -204,81 +205,179 @@ fn timer_hold_against_kill() {
     });
 }
 
-/// INV-39 (TASK-2, 4, 6; museum pattern 2): a date asked for while a handler
-/// runs and switches its own date off is not lost: either that run's end sees
-/// the request, or the next holder of RUNNING does.
-#[test]
-fn a_request_survives_the_handler() {
-    explore(Some(3), || {
-        struct Timed {
-            state: State,
-            request: Request,
-            /// The handler's date; RUNNING protects it.
-            expire: UnsafeCell<i32>,
-            /// The node's date; the lock protects it.
-            filed: Mutex<i32>,
-        }
-        impl Timed {
-            fn file(&self, when: i32) {
-                let mut filed = self.filed.lock();
-                *filed = tick::first(*filed, when);
-            }
-            /// The caller holds RUNNING.
-            fn fold(&self) -> i32 {
-                // SAFETY: RUNNING is ours; loom checks.
-                self.expire.with_mut(|e| unsafe {
-                    if let Some(when) = self.request.take() {
-                        *e = tick::first(*e, when);
-                    }
-                    *e
-                })
-            }
-        }
-        let t = Arc::new(Timed {
+/// A shared task with its words, and a wait queue of one place: 0 where it is
+/// not filed. The queue's lock protects the place.
+struct Timed {
+    state: State,
+    expire: AtomicI32,
+    request: Request,
+    place: Mutex<i32>,
+    /// Touched wherever the date is filed for good: RUNNING protects it.
+    held: UnsafeCell<u32>,
+    /// Dates that a handler has started with, as bits.
+    seen: AtomicUsize,
+}
+
+impl Timed {
+    fn new() -> Self {
+        Self {
             state: State::new(SHARED_WQ),
+            expire: AtomicI32::new(tick::ETERNITY),
             request: Request::new(),
-            expire: UnsafeCell::new(tick::ETERNITY),
-            filed: Mutex::new(tick::ETERNITY),
-        });
-        let u = t.clone();
-        let other = thread::spawn(move || match u.state.hold_timer() {
-            Hold::Held => {
-                // SAFETY: RUNNING is ours; loom checks.
-                let date = u.expire.with_mut(|e| unsafe {
-                    *e = tick::first(*e, 50);
-                    *e
-                });
-                u.file(date);
-                let _ = u.state.drop_running(0);
-            }
-            Hold::Busy => {
-                u.request.bring_forward(50);
-                u.file(50);
-            }
-        });
-        let _ = t.state.wakeup(WOKEN_OTHER);
-        let ran_after = match t.state.begin_run() {
-            Begin::Run(_) => {
-                let before = t.fold();
-                // The handler: no more date.
-                // SAFETY: RUNNING is ours; loom checks.
-                t.expire.with_mut(|e| unsafe { *e = tick::ETERNITY });
-                let date = t.fold();
-                if date != tick::ETERNITY {
-                    t.file(date);
-                }
-                let _ = t.state.drop_running(0);
-                // The handler that started with the date has had its say.
-                before == 50
-            }
-            _ => false,
-        };
-        other.join().unwrap();
-        if !ran_after {
-            assert_eq!(*t.filed.lock(), 50, "the node is not filed");
-            assert_eq!(t.state.hold_timer(), Hold::Held);
-            assert_eq!(t.fold(), 50, "the date is lost");
+            place: Mutex::new(tick::ETERNITY),
+            held: UnsafeCell::new(0),
+            seen: AtomicUsize::new(0),
         }
+    }
+
+    fn dated(&self) -> Dated<'_> {
+        Dated {
+            state: &self.state,
+            expire: &self.expire,
+            request: &self.request,
+        }
+    }
+
+    fn file(&self, when: i32) {
+        let mut place = self.place.lock();
+        *place = tick::first(*place, when);
+    }
+
+    fn schedule(&self, when: i32) {
+        let filed = || *self.place.lock() != tick::ETERNITY;
+        let _ = self
+            .dated()
+            .bring_forward(when, filed, |date| self.file(date));
+    }
+
+    /// A run, woken for something else, whose handler sets the date `next`.
+    fn run(&self, next: i32) {
+        let _ = self.state.wakeup(WOKEN_OTHER);
+        if let Begin::Run(_) = self.state.begin_run() {
+            let date = self.dated().fold();
+            self.seen.fetch_or(1 << date, Ordering::Relaxed);
+            self.expire.store(next, Ordering::Relaxed);
+            let _ = self.dated().end_run(|date| {
+                // SAFETY: RUNNING is ours; loom fails the model if it is not.
+                self.held.with_mut(|h| unsafe { *h += 1 });
+                self.file(date);
+            });
+        }
+    }
+
+    /// The scan at the date `now`.
+    fn scan(&self, now: i32) {
+        let mut place = self.place.lock();
+        if *place == tick::ETERNITY || *place > now {
+            return;
+        }
+        let _ = self.dated().look(
+            WOKEN_TIMER,
+            |date| date <= now,
+            |what| {
+                if what != Place::Keep {
+                    // SAFETY: RUNNING is ours; loom fails the model if not.
+                    self.held.with_mut(|h| unsafe { *h += 1 });
+                }
+                match what {
+                    Place::Keep => *place = now + 1,
+                    Place::Move(date) => *place = date,
+                    Place::Leave => *place = tick::ETERNITY,
+                }
+            },
+        );
+    }
+
+    /// In the end the date `when` was met by a run that started with it, has
+    /// woken the task, or is filed in time.
+    fn kept(&self, when: i32) {
+        let seen = self.seen.load(Ordering::Relaxed) & ((2 << when) - 2) != 0;
+        let woken = self.state.get() & WOKEN_TIMER != 0;
+        let place = *self.place.lock();
+        let filed = place != tick::ETERNITY && place <= when;
+        let truth = self.dated().fold();
+        let meant = truth != tick::ETERNITY && truth <= when;
+        assert!(
+            seen || woken || filed && meant,
+            "the date {when} is lost: place {place}, date {truth}"
+        );
+    }
+}
+
+/// INV-39 (TASK-4, TASK-6; museum pattern 2): a date asked for while a handler
+/// runs and switches its own date off is not lost.
+#[test]
+fn task_4_a_request_survives_the_handler() {
+    explore(Some(4), || {
+        let t = Arc::new(Timed::new());
+        let u = t.clone();
+        let other = thread::spawn(move || u.schedule(5));
+        t.run(tick::ETERNITY);
+        other.join().unwrap();
+        t.kept(5);
+    });
+}
+
+/// INV-40 (TASK-2): the end of a run files its date while it still holds the
+/// task; another thread that runs it at once does not meet it half filed.
+#[test]
+fn task_2_the_date_is_filed_before_the_task_is_let_go() {
+    explore(Some(4), || {
+        let t = Arc::new(Timed::new());
+        let u = t.clone();
+        let other = thread::spawn(move || u.run(9));
+        t.run(7);
+        other.join().unwrap();
+        t.kept(9);
+    });
+}
+
+/// Two threads schedule at once: the earlier date wins, whoever comes first.
+#[test]
+fn the_earlier_date_wins() {
+    explore(Some(4), || {
+        let t = Arc::new(Timed::new());
+        let u = t.clone();
+        let other = thread::spawn(move || u.schedule(3));
+        t.schedule(6);
+        other.join().unwrap();
+        t.kept(3);
+    });
+}
+
+/// The same while a handler runs: who finds it running leaves a request, who
+/// comes just after does not overwrite it.
+#[test]
+fn the_earlier_date_wins_over_a_run() {
+    explore(Some(3), || {
+        let t = Arc::new(Timed::new());
+        let (u, v) = (t.clone(), t.clone());
+        let one = thread::spawn(move || u.schedule(3));
+        let two = thread::spawn(move || v.schedule(6));
+        t.run(tick::ETERNITY);
+        one.join().unwrap();
+        two.join().unwrap();
+        t.kept(3);
+    });
+}
+
+/// INV-38, INV-41: the scan meets a place too early, or a task whose handler
+/// runs, while others schedule it; no date is lost.
+#[test]
+fn scan_against_run_and_schedule() {
+    explore(Some(3), || {
+        let t = Arc::new(Timed::new());
+        t.file(2);
+        let (u, v) = (t.clone(), t.clone());
+        let scanner = thread::spawn(move || u.scan(4));
+        let other = thread::spawn(move || v.schedule(6));
+        t.run(8);
+        scanner.join().unwrap();
+        other.join().unwrap();
+        // The run files 8 at the latest; the request for 6 counts unless the
+        // run started with it.
+        t.kept(8);
+        t.kept(6);
     });
 }
 

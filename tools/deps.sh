@@ -4,7 +4,7 @@
 set -u
 case ${1:-} in
 run) needs='gcc make cargo pkg-config wrk curl' ;;
-check) needs='gcc g++ make cargo pkg-config wrk curl perl check bats nginx valgrind' ;;
+check) needs='gcc g++ make cargo rustfmt clippy pkg-config wrk curl perl check bats nginx valgrind' ;;
 *)
 	echo "usage: deps.sh run|check" >&2
 	exit 2
@@ -17,6 +17,8 @@ is_there() {
 	case $1 in
 	cargo) command -v "${CARGO:-cargo}" ;;
 	check) ${PKG_CONFIG:-pkg-config} --exists check ;;
+	rustfmt) "${CARGO:-cargo}" fmt --version ;;
+	clippy) "${CARGO:-cargo}" clippy --version ;;
 	*) command -v "$1" ;;
 	esac > /dev/null 2>&1
 }
@@ -24,6 +26,7 @@ package() {
 	case $1 in
 	nginx) echo nginx-light ;;
 	gcc) echo 'gcc libc6-dev' ;;
+	clippy) echo rust-clippy ;;
 	*) echo "$1" ;;
 	esac
 }

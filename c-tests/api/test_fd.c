@@ -18,6 +18,8 @@
 
 #include <keel/keel.h>
 
+#include "suite.h"
+
 static int owner;               /* its address owns descriptors */
 
 static void start(unsigned int nbthread)
@@ -869,8 +871,6 @@ int main(void)
 	TCase *one = tcase_create("one thread");
 	TCase *many = tcase_create("many threads");
 	TCase *bad = tcase_create("misuse");
-	SRunner *sr;
-	int failed;
 
 	tcase_set_timeout(one, 30);
 	tcase_set_timeout(many, 60);
@@ -907,9 +907,5 @@ int main(void)
 	suite_add_tcase(s, one);
 	suite_add_tcase(s, many);
 	suite_add_tcase(s, bad);
-	sr = srunner_create(s);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return run_suite(s);
 }

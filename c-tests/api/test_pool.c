@@ -16,6 +16,8 @@
 
 #include <keel/keel.h>
 
+#include "suite.h"
+
 #define ARRAY(a) (sizeof(a) / sizeof((a)[0]))
 
 /* Starts the library with two ids; the caller gets id 0. */
@@ -1061,8 +1063,6 @@ int main(void)
 	TCase *words = tcase_create("debugging words");
 	TCase *many = tcase_create("many threads");
 	TCase *bad = tcase_create("crimes");
-	SRunner *sr;
-	int failed;
 
 	tcase_set_timeout(one, 30);
 	tcase_set_timeout(words, 30);
@@ -1120,9 +1120,5 @@ int main(void)
 	suite_add_tcase(s, words);
 	suite_add_tcase(s, many);
 	suite_add_tcase(s, bad);
-	sr = srunner_create(s);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return run_suite(s);
 }

@@ -17,6 +17,8 @@
 
 #include <keel/keel.h>
 
+#include "suite.h"
+
 static void start(unsigned int nbthread)
 {
 	struct keel_config cfg = KEEL_CONFIG_INIT;
@@ -39,6 +41,7 @@ END_TEST
 START_TEST(init_checks_its_configuration)
 {
 	struct keel_config cfg = KEEL_CONFIG_INIT;
+	struct { struct keel_config cfg; long more[2]; } newer = { KEEL_CONFIG_INIT, { 0, 0 } };
 
 	cfg.nbthread = KEEL_MAX_THREADS + 1;
 	ck_assert_int_eq(keel_init(&cfg), -EINVAL);
@@ -48,6 +51,16 @@ START_TEST(init_checks_its_configuration)
 	cfg.maxsock = 64;
 	cfg.size = 4;
 	ck_assert_int_eq(keel_init(&cfg), -EINVAL);
+	cfg.size = ~(size_t)0;
+	ck_assert_int_eq(keel_init(&cfg), -EINVAL);
+	/* a newer header's structure */
+	memcpy(&newer.cfg, &cfg, sizeof(cfg));
+	newer.cfg.size = sizeof(newer);
+	newer.more[1] = 1;
+	ck_assert_int_eq(keel_init(&newer.cfg), -EINVAL);
+	newer.more[1] = 0;
+	ck_assert_int_eq(keel_init(&newer.cfg), 0);
+	keel_deinit();
 	cfg.size = sizeof(cfg);
 	ck_assert_int_eq(keel_init(&cfg), 0);
 	ck_assert_int_eq(keel_init(&cfg), -EALREADY);
@@ -125,6 +138,17 @@ START_TEST(run_starts_all_and_may_be_repeated)
 		ck_assert_uint_eq(atomic_load(&seen), 15);
 		ck_assert_uint_eq(keel_tid(), ~0U);
 	}
+	keel_deinit();
+}
+END_TEST
+
+START_TEST(as_many_threads_as_there_may_be)
+{
+	start(KEEL_MAX_THREADS);
+	ck_assert_uint_eq(keel_all_threads_mask(), ~0UL);
+	ck_assert_int_eq(keel_run(count_init, NULL), 0);
+	ck_assert_int_eq(atomic_load(&inits), KEEL_MAX_THREADS);
+	ck_assert_uint_eq(atomic_load(&seen), ~0UL);
 	keel_deinit();
 }
 END_TEST
@@ -214,6 +238,30 @@ START_TEST(wake_ends_a_sleep)
 
 	start(1);
 	keel_thread_enter(0);
+	begin = keel_now_ns();
+	pthread_create(&th, NULL, wakes_soon, NULL);
+	keel_poll_once(20000);
+	ck_assert_uint_lt(ms_since(begin), 10000);
+	pthread_join(th, NULL);
+	keel_deinit();
+}
+END_TEST
+
+/* A thread that spins before it sleeps hears the same. */
+START_TEST(spinning_hears_wakeups_and_timers)
+{
+	struct keel_config cfg = KEEL_CONFIG_INIT;
+	uint64_t begin;
+	pthread_t th;
+
+	cfg.nbthread = 1;
+	cfg.maxsock = 256;
+	cfg.spin_us = 2000;
+	ck_assert_int_eq(keel_init(&cfg), 0);
+	ck_assert_int_eq(keel_thread_enter(0), 0);
+	begin = keel_now_ns();
+	keel_poll_once(20);
+	ck_assert_uint_ge(ms_since(begin), 19);
 	begin = keel_now_ns();
 	pthread_create(&th, NULL, wakes_soon, NULL);
 	keel_poll_once(20000);
@@ -412,8 +460,6 @@ int main(void)
 {
 	Suite *s = suite_create("runtime");
 	TCase *tc = tcase_create("runtime");
-	SRunner *sr;
-	int failed;
 
 	tcase_set_timeout(tc, 30);
 	tcase_add_test(tc, version_is_the_headers);
@@ -421,11 +467,13 @@ int main(void)
 	tcase_add_test(tc, before_init_nothing_is_there);
 	tcase_add_test(tc, an_id_belongs_to_one_thread);
 	tcase_add_test(tc, run_starts_all_and_may_be_repeated);
+	tcase_add_test(tc, as_many_threads_as_there_may_be);
 	tcase_add_test(tc, run_returns_what_an_init_refused_with);
 	tcase_add_test(tc, stop_before_run_ends_it_at_once);
 	tcase_add_test(tc, stop_from_a_signal_handler);
 	tcase_add_test(tc, wake_before_sleep_returns_at_once);
 	tcase_add_test(tc, wake_ends_a_sleep);
+	tcase_add_test(tc, spinning_hears_wakeups_and_timers);
 	tcase_add_test(tc, the_clock_is_cached_and_refreshed);
 	tcase_add_test(tc, a_host_loop_can_poll_for_us);
 	tcase_add_test(tc, isolation_is_exclusive_and_nests);
@@ -435,9 +483,5 @@ int main(void)
 	tcase_add_exit_test(tc, the_panic_hook_gets_a_sentence, 42);
 	tcase_add_test(tc, entering_without_descriptors_fails_cleanly);
 	suite_add_tcase(s, tc);
-	sr = srunner_create(s);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return run_suite(s);
 }

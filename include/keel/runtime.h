@@ -71,12 +71,12 @@ struct keel_config {
 
 /**
  * Starts the library with a configuration, NULL for all defaults. The
- * structure is copied.
+ * structure is copied. One from a newer header is fine as long as what this
+ * library does not know is zero.
  *
  * Returns 0; -EINVAL where a value is out of range, the size field wrong or
- * every poller disabled;
- * -EALREADY where keel_deinit() has not been called since the last time;
- * -ENOMEM.
+ * every poller disabled; -EALREADY where keel_deinit() has not been called
+ * since the last time; -ENOMEM.
  *
  * Thread rule: *any thread*.
  */
@@ -95,7 +95,9 @@ void keel_deinit(void);
 
 /**
  * Binds the calling thread to the id tid, 0 to nbthread - 1. Threads that
- * keel_run() starts are bound already.
+ * keel_run() starts are bound already. The thread must leave before it ends:
+ * the id of one that does not stays taken, and thread_isolate() waits for it
+ * for ever.
  *
  * Returns 0; -EINVAL where there is no such id or no keel_init() yet; -EBUSY
  * where another thread has it; -EALREADY where the calling thread has one;

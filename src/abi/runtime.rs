@@ -54,12 +54,12 @@ pub struct keel_config {
 }
 
 /// Starts the library with a configuration, NULL for all defaults. The
-/// structure is copied.
+/// structure is copied. One from a newer header is fine as long as what this
+/// library does not know is zero.
 ///
 /// Returns 0; -EINVAL where a value is out of range, the size field wrong or
-/// every poller disabled;
-/// -EALREADY where keel_deinit() has not been called since the last time;
-/// -ENOMEM.
+/// every poller disabled; -EALREADY where keel_deinit() has not been called
+/// since the last time; -ENOMEM.
 ///
 /// Thread rule: *any thread*.
 #[unsafe(no_mangle)]
@@ -67,7 +67,8 @@ pub unsafe extern "C" fn keel_init(cfg: *const keel_config) -> c_int {
     // SAFETY: NULL or valid by the caller's word.
     let request = match unsafe { cfg.as_ref() } {
         None => Request::DEFAULT,
-        Some(c) if c.size != size_of::<keel_config>() => return -EINVAL,
+        // SAFETY: the structure is as long as it says.
+        Some(c) if !unsafe { is_known(c) } => return -EINVAL,
         Some(c) => Request {
             nbthread: c.nbthread,
             maxsock: c.maxsock,
@@ -100,6 +101,16 @@ pub unsafe extern "C" fn keel_init(cfg: *const keel_config) -> c_int {
     }
 }
 
+// Whether the structure has all of our fields, and zeroes in any others.
+unsafe fn is_known(c: &keel_config) -> bool {
+    let ours = size_of::<keel_config>();
+    let bytes = (&raw const *c).cast::<u8>();
+    // A size beyond a page is no newer header, but garbage.
+    (ours..=4096).contains(&c.size)
+        // SAFETY: by this function's contract.
+        && (ours..c.size).all(|i| unsafe { *bytes.add(i) } == 0)
+}
+
 /// Frees everything that the library holds, pools and their objects included,
 /// after every other thread has left; the calling thread leaves by itself.
 /// Descriptors stay open. keel_init() may follow.
@@ -116,7 +127,9 @@ pub unsafe extern "C" fn keel_deinit() {
 }
 
 /// Binds the calling thread to the id tid, 0 to nbthread - 1. Threads that
-/// keel_run() starts are bound already.
+/// keel_run() starts are bound already. The thread must leave before it ends:
+/// the id of one that does not stays taken, and thread_isolate() waits for it
+/// for ever.
 ///
 /// Returns 0; -EINVAL where there is no such id or no keel_init() yet; -EBUSY
 /// where another thread has it; -EALREADY where the calling thread has one;

@@ -18,9 +18,9 @@ static CORE: AtomicPtr<Core> = AtomicPtr::new(ptr::null_mut());
 // Held while the core is made or freed, and while threads come and go.
 static LIFE: Mutex<()> = Mutex::new(());
 
-// Ticks start 20 s before they wrap, so that no program's tests miss the
+// Ticks start 5 s before they wrap, so that no program's tests miss the
 // wrap; 64-bit dates start high enough for dates in the past.
-const WRAPS_AFTER_MS: u64 = 20_000;
+const WRAPS_AFTER_MS: u64 = 5_000;
 const FIRST_WRAP: u64 = 1 << 33;
 
 /// Everything that exists between `init` and `deinit`.

@@ -1,5 +1,6 @@
 //! What the queues hold: tasks and tasklets, as C sees them.
 
+use super::dated::Dated;
 use super::flags;
 use super::request::Request;
 use super::state::State;
@@ -183,12 +184,13 @@ impl Task {
         self.expire.load(Ordering::Relaxed)
     }
 
-    /// Folds what others asked for into the date. The caller holds RUNNING.
+    /// The words that decide when it runs.
     #[inline]
-    pub(super) fn take_request(&self) {
-        if let Some(when) = self.request.take() {
-            let date = tick::first(self.date(), when);
-            self.expire.store(date, Ordering::Relaxed);
+    pub(super) fn dated(&self) -> Dated<'_> {
+        Dated {
+            state: &self.head.state,
+            expire: &self.expire,
+            request: &self.request,
         }
     }
 }

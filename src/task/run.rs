@@ -242,7 +242,7 @@ impl Tasks {
         // SAFETY: RUNNING is ours until it is dropped below or the handler
         // frees the task.
         unsafe {
-            (*t).take_request();
+            (*t).dated().fold();
             let context = (*t).head.context;
             let begun = if self.config.profiling {
                 let now = clock::monotonic_ns();
@@ -267,12 +267,12 @@ impl Tasks {
                 self.free_task(t, by);
                 return;
             }
-            // The next date is filed before RUNNING is dropped (INV-40).
-            (*t).take_request();
-            let mut wakes = self.queue(t, by);
-            if (*t).head.state.drop_running(0) == Dropped::Insert {
-                wakes = wakes.and(self.enqueue_task(t, by));
-            }
+            let task = &*t;
+            let mut wakes = ThreadSet::EMPTY;
+            let owes = task
+                .dated()
+                .end_run(|date| wakes = self.file(task, date, by));
+            let wakes = wakes.and(self.dropped(owes, t, by));
             clock.wake(wakes);
         }
     }

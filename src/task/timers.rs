@@ -5,11 +5,12 @@
 //! meets it, and a place that has come without its date calls nobody
 //! (INV-38).
 
+use super::dated::Place;
 use super::engine::{Caller, Tasks};
 use super::flags;
 use super::item::{Task, task_of_rq, task_of_wq};
 use super::scheduler::NEVER;
-use super::state::{Dropped, Hold, Wakeup};
+use super::state::{Dropped, Wakeup};
 use super::tick;
 use crate::sync::ThreadSet;
 use crate::sync::atomic::Ordering;
@@ -43,10 +44,14 @@ impl Tasks {
     pub unsafe fn queue(&self, t: *mut Task, by: Caller) -> ThreadSet {
         // SAFETY: live by contract.
         let task = unsafe { &*t };
-        let date = task.date();
-        if date == tick::ETERNITY {
-            return ThreadSet::EMPTY;
+        match task.date() {
+            tick::ETERNITY => ThreadSet::EMPTY,
+            date => self.file(task, date, by),
         }
+    }
+
+    /// Files a task at `date` or earlier.
+    pub(super) fn file(&self, task: &Task, date: i32, by: Caller) -> ThreadSet {
         if task.is_shared() {
             self.file_shared(task, tick::unwrap(date, by.now), by)
         } else {
@@ -85,33 +90,17 @@ impl Tasks {
             return ThreadSet::EMPTY;
         }
         let mut wakes = ThreadSet::EMPTY;
-        match task.head.state.hold_timer() {
-            Hold::Held => {
-                let date = if task.home.is_filed() {
-                    tick::first(when, task.date())
-                } else {
-                    when
-                };
-                task.expire.store(date, Ordering::Relaxed);
-                // Filed while RUNNING is held: the date and its insertion are
-                // one act for every run that follows.
-                wakes = wakes.and(self.file_shared(task, tick::unwrap(date, by.now), by));
-                // SAFETY: Insert hands us the ticket.
-                wakes = wakes.and(unsafe { self.dropped(task.head.state.drop_running(0), t, by) });
-            }
-            Hold::Busy => {
-                // The handler runs, or the timer is being looked at. Whoever
-                // holds RUNNING may already have folded earlier wishes in; the
-                // scan and the next run fold this one (INV-39).
-                task.request.bring_forward(when);
-                wakes = wakes.and(self.file_shared(task, tick::unwrap(when, by.now), by));
-            }
-        }
-        wakes
+        let owes = task.dated().bring_forward(
+            when,
+            || task.home.is_filed(),
+            |date| wakes = self.file_shared(task, tick::unwrap(date, by.now), by),
+        );
+        // SAFETY: Insert hands us the ticket.
+        wakes.and(unsafe { self.dropped(owes, t, by) })
     }
 
     // Pays what the end of RUNNING owes.
-    unsafe fn dropped(&self, owes: Dropped, t: *mut Task, by: Caller) -> ThreadSet {
+    pub(super) unsafe fn dropped(&self, owes: Dropped, t: *mut Task, by: Caller) -> ThreadSet {
         match owes {
             Dropped::Idle => ThreadSet::EMPTY,
             // SAFETY: the ticket is ours.
@@ -350,34 +339,18 @@ impl Tasks {
                     *budget -= 1;
                     let task = &*task_of_wq(node);
                     wheel.remove(node);
-                    match task.head.state.hold_timer() {
-                        Hold::Busy => {
-                            // WINDOW: its handler runs and will file the next
-                            // date itself, but may have looked at the place
-                            // before we came; so it stays queued and is looked
-                            // at again in the next millisecond.
-                            wheel.add(node, by.now + 1, 0);
-                        }
-                        Hold::Held => {
-                            task.take_request();
-                            let date = task.date();
-                            let mut why = 0;
-                            if date == tick::ETERNITY {
-                                task.home.leave(k);
-                            } else {
-                                let date = tick::unwrap(date, by.now);
-                                if date <= by.now {
-                                    task.home.leave(k);
-                                    why = flags::WOKEN_TIMER;
-                                    expired += 1;
-                                } else {
-                                    wheel.add(node, date, 0);
-                                }
-                            }
-                            if task.head.state.drop_running(why) == Dropped::Insert {
-                                woken.push_back((&raw const task.rq).cast_mut());
-                            }
-                        }
+                    let (owes, due) = task.dated().look(
+                        flags::WOKEN_TIMER,
+                        |date| tick::unwrap(date, by.now) <= by.now,
+                        |place| match place {
+                            Place::Keep => wheel.add(node, by.now + 1, 0),
+                            Place::Move(date) => wheel.add(node, tick::unwrap(date, by.now), 0),
+                            Place::Leave => task.home.leave(k),
+                        },
+                    );
+                    expired += u64::from(due);
+                    if owes == Dropped::Insert {
+                        woken.push_back((&raw const task.rq).cast_mut());
                     }
                 }
             }

@@ -5,6 +5,8 @@
 #include <limits.h>
 #include <stdlib.h>
 
+#include "suite.h"
+
 START_TEST(adding_never_answers_eternity)
 {
     ck_assert_int_eq(tick_add(5, 10), 15);
@@ -59,17 +61,11 @@ int main(void)
 {
     Suite *suite = suite_create("ticks");
     TCase *tests = tcase_create("ticks");
-    SRunner *runner;
-    int failed;
 
     tcase_add_test(tests, adding_never_answers_eternity);
     tcase_add_test(tests, dates_wrap);
     tcase_add_test(tests, equal_counts_as_expired);
     tcase_add_test(tests, first_ignores_what_is_not_set);
     suite_add_tcase(suite, tests);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }
