@@ -644,7 +644,7 @@ fn numbers_that_are_registered_already() {
     t.insert(fd, OWNER, Some(iocb), 1);
     let mut event = libc::epoll_event {
         events: libc::EPOLLIN as u32,
-        u64: fd as u64 | 99 << 32,
+        u64: fd as u64 | (99 << 32),
     };
     let add = |event: &mut libc::epoll_event| unsafe {
         assert_eq!(

@@ -73,7 +73,7 @@ impl FdTable {
         t.epfd.store(epfd, Ordering::Relaxed);
         for fd in 0..self.end() as i32 {
             let slot = self.slot(fd);
-            if slot.thread_mask() & 1 << tid != 0 && slot.state() & FD_EV_ACTIVE_RW != 0 {
+            if slot.thread_mask() & (1 << tid) != 0 && slot.state() & FD_EV_ACTIVE_RW != 0 {
                 self.update_self(slot, fd, tid);
             }
         }
@@ -284,7 +284,7 @@ impl FdTable {
             events |= epoll::EPOLLOUT;
         }
         t.poll_ctl.bump();
-        let data = fd as u64 | u64::from(life) << 32;
+        let data = fd as u64 | (u64::from(life) << 32);
         epoll::ctl(t.epfd(), op, fd, events as u32, data)
     }
 

@@ -59,7 +59,7 @@ pub(super) const fn generation_of(word: u64) -> Generation {
 
 /// A whole word.
 pub(super) const fn word_of(generation: Generation, state: u32) -> u64 {
-    (generation as u64) << GENERATION_SHIFT | bits(state)
+    ((generation as u64) << GENERATION_SHIFT) | bits(state)
 }
 
 impl Slot {

@@ -35,7 +35,7 @@ impl Polled {
         if bits & (Self::READ | Self::WRITE) == 0 {
             Self::NOTHING
         } else {
-            Self(life << 3 | bits)
+            Self((life << 3) | bits)
         }
     }
 

@@ -89,7 +89,7 @@ pub(super) enum Kind {
 impl Kind {
     /// The tag of a node in a class list: its kind, and which list.
     pub(super) fn in_class(self, class: usize) -> u8 {
-        self as u8 | (class as u8) << 4
+        self as u8 | ((class as u8) << 4)
     }
 
     /// The class list of a node that is in one.

@@ -18,7 +18,7 @@ impl Wheel {
         let mut soonest = u64::MAX;
         for slot in 0..RINGS as u16 {
             let mut last_date = 0;
-            let mixed = self.mixed[slot as usize / 64] >> (slot % 64) & 1 != 0;
+            let mixed = (self.mixed[slot as usize / 64] >> (slot % 64)) & 1 != 0;
             let edge = self.boundary(slot);
             let seen = each(&self.rings[slot as usize], |node| {
                 assert_eq!(node.slot, slot, "a node names another slot");
@@ -51,7 +51,7 @@ impl Wheel {
             assert!(seen == 0 || self.edge <= edge, "the edge is late");
         }
         for (row, words) in self.busy.chunks(2).enumerate() {
-            assert_eq!(self.rows >> row & 1 != 0, words[0] | words[1] != 0);
+            assert_eq!((self.rows >> row) & 1 != 0, words[0] | words[1] != 0);
         }
         // SAFETY: by this function's contract.
         assert_eq!(unsafe { self.find_soonest() }, soonest, "next is not exact");

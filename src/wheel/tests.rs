@@ -120,7 +120,7 @@ fn at_most_five_refilings_below_the_horizon() {
     for base in [0, 77, (1 << 33) - 1] {
         for bit in 0..34 {
             for low in [0, 1, 0o1111111111, 0o7777777777, 0o4646464646] {
-                let delay = 1u64 << bit | low & ((1 << bit) - 1);
+                let delay = (1u64 << bit) | low & ((1 << bit) - 1);
                 let mut b = Bench::new(base);
                 let i = b.add(base + delay);
                 assert_eq!(b.due(base + delay), [i]);
@@ -285,7 +285,7 @@ fn a_stale_slot_number_harms_nobody() {
 /// K-2: removed when its date, seen from now, would belong elsewhere.
 #[test]
 fn a_slot_is_not_recomputed_as_time_passes() {
-    for delay in [200, 1_100, 9_001, 70_007, 1 << 20 | 1, 1 << 36] {
+    for delay in [200, 1_100, 9_001, 70_007, (1 << 20) | 1, 1 << 36] {
         for part in 1..10 {
             let mut b = Bench::new(0);
             let i = b.add(delay);
@@ -404,7 +404,7 @@ fn a_window_merges_and_is_kept() {
 #[test]
 fn a_tight_window_far_away_fires_when_it_was_said() {
     for window in [1, 3, 7, 8, 20, 63, 64, 500] {
-        for delay in [1_001, 9_999, 70_001, 600_007, 5_000_001, 1 << 35 | 1] {
+        for delay in [1_001, 9_999, 70_001, 600_007, 5_000_001, (1 << 35) | 1] {
             let mut b = Bench::new(0);
             let i = b.add_window(delay, window);
             let at = b.wheel.next().unwrap();
@@ -423,7 +423,7 @@ fn a_tight_window_far_away_fires_when_it_was_said() {
 #[test]
 fn nobody_wakes_for_a_boundary_alone() {
     let mut b = Bench::new(0);
-    let i = b.add(1 << 30 | 12345);
+    let i = b.add((1 << 30) | 12345);
     let mut wakes = 0;
     while let Some(at) = b.wheel.next() {
         wakes += 1;

@@ -341,7 +341,7 @@ impl Wheel {
 
     #[inline]
     pub(super) fn is_busy(&self, slot: u16) -> bool {
-        self.busy[slot as usize / 64] >> (slot % 64) & 1 != 0
+        (self.busy[slot as usize / 64] >> (slot % 64)) & 1 != 0
     }
 
     /// The first boundary of an occupied slot of an occupied row.
@@ -352,7 +352,7 @@ impl Wheel {
         }
         let shift = shift(level_of(row));
         let first = (self.base >> shift).wrapping_add(1);
-        let map = self.busy[2 * row] as u128 | (self.busy[2 * row + 1] as u128) << 64;
+        let map = self.busy[2 * row] as u128 | ((self.busy[2 * row + 1] as u128) << 64);
         let map = map.rotate_right((first % 128) as u32);
         (first + map.trailing_zeros() as u64) << shift
     }
@@ -400,7 +400,7 @@ impl Wheel {
         let head = self.rings[slot as usize].first();
         // SAFETY: by this function's contract; a ring ends where it began.
         unsafe {
-            if self.mixed[slot as usize / 64] >> (slot % 64) & 1 == 0 {
+            if (self.mixed[slot as usize / 64] >> (slot % 64)) & 1 == 0 {
                 return (*head).time;
             }
             let mut best = u64::MAX;
