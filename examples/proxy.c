@@ -1133,6 +1133,17 @@ static void stop_services(void)
 	fd_delete(signals);
 }
 
+/* How many tasks exist: exact while no other thread runs. */
+static int tasks_left(void)
+{
+	int n;
+
+	thread_isolate();
+	n = total_allocated_tasks();
+	thread_release();
+	return n;
+}
+
 /* Woken by a signal, then by its timer until the end. It looks at the counts instead of being told: so nobody else
  * holds a reference to it, and it may go at any time. */
 static struct task *supervise(struct task *t, UNUSED void *context, UNUSED unsigned int state)
@@ -1151,7 +1162,7 @@ static struct task *supervise(struct task *t, UNUSED void *context, UNUSED unsig
 	} else if (phase == DRAINING && is_past(kill_date)) {
 		stop_connections();
 		kill_date = TICK_ETERNITY;
-	} else if (phase == QUITTING && total_allocated_tasks() == 1) {
+	} else if (phase == QUITTING && tasks_left() == 1) {
 		keel_stop();                    /* every task has gone but this one */
 		task_destroy(t);
 		return NULL;

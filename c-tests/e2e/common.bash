@@ -35,7 +35,7 @@ free_port() {
 
 is_listening() { (: <"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
-# start_nginx NAME PORT: one process, everything below $dir/NAME; its pid in ${nginx_pid[NAME]}
+# start_nginx NAME PORT [ADDRESS]: on 127.0.0.1, and on ADDRESS too; one process, everything below $dir/NAME; its pid in ${nginx_pid[NAME]}
 declare -A nginx_pid
 start_nginx() {
 	local home=$dir/$1
@@ -50,6 +50,7 @@ start_nginx() {
 			client_max_body_size 0; keepalive_requests 10000000; keepalive_timeout 300s; client_header_timeout 300s;
 			server {
 				listen 127.0.0.1:$2 backlog=4096;
+				${3:+listen $3:$2;}
 				root $home/www;
 				location = /small { return 200 "$1 says hello\n"; }
 				location /up/ { dav_methods PUT; }

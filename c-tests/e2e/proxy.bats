@@ -287,7 +287,8 @@ refuses() {
 
 @test "IPv6, several listeners, host names" {
 	(: <"/dev/tcp/::1/1") 2>&1 | grep -qE 'unreachable|not supported|assign' && skip "no IPv6 here"
-	start_nginx a "$origin_port"
+	# localhost may be either
+	start_nginx a "$origin_port" '[::1]'
 	start_proxy --backend "localhost:$origin_port" --listen '[::1]:0'
 	[ "$(grep -c 'listening on' "$dir/proxy.log")" -eq 2 ]
 	six=$(sed -n 's/.*listening on \(\[::1\]:[0-9]*\).*/\1/p' "$dir/proxy.log")
