@@ -211,6 +211,7 @@ struct Timed {
     state: State,
     expire: AtomicI32,
     request: Request,
+    home: Home,
     place: Mutex<i32>,
     /// Touched wherever the date is filed for good: RUNNING protects it.
     held: UnsafeCell<u32>,
@@ -224,6 +225,7 @@ impl Timed {
             state: State::new(SHARED_WQ),
             expire: AtomicI32::new(tick::ETERNITY),
             request: Request::new(),
+            home: Home::new(),
             place: Mutex::new(tick::ETERNITY),
             held: UnsafeCell::new(0),
             seen: AtomicUsize::new(0),
@@ -239,12 +241,12 @@ impl Timed {
     }
 
     fn file(&self, when: i32) {
-        let mut place = self.place.lock();
+        let (_, mut place, _) = self.home.lock_or_claim(|| 0, |_| &self.place);
         *place = tick::first(*place, when);
     }
 
     fn schedule(&self, when: i32) {
-        let filed = || *self.place.lock() != tick::ETERNITY;
+        let filed = || self.home.is_filed();
         let _ = self
             .dated()
             .bring_forward(when, filed, |date| self.file(date));
@@ -266,12 +268,12 @@ impl Timed {
     }
 
     /// The scan at the date `now`.
-    fn scan(&self, now: i32) {
+    fn scan(&self, now: i32) -> Dropped {
         let mut place = self.place.lock();
         if *place == tick::ETERNITY || *place > now {
-            return;
+            return Dropped::Idle;
         }
-        let _ = self.dated().look(
+        let (owes, _) = self.dated().look(
             WOKEN_TIMER,
             |date| date <= now,
             |what| {
@@ -282,10 +284,14 @@ impl Timed {
                 match what {
                     Place::Keep => *place = now + 1,
                     Place::Move(date) => *place = date,
-                    Place::Leave => *place = tick::ETERNITY,
+                    Place::Leave => {
+                        *place = tick::ETERNITY;
+                        self.home.leave(0);
+                    }
                 }
             },
         );
+        owes
     }
 
     /// In the end the date `when` was met by a run that started with it, has
@@ -369,7 +375,9 @@ fn scan_against_run_and_schedule() {
         let t = Arc::new(Timed::new());
         t.file(2);
         let (u, v) = (t.clone(), t.clone());
-        let scanner = thread::spawn(move || u.scan(4));
+        let scanner = thread::spawn(move || {
+            let _ = u.scan(4);
+        });
         let other = thread::spawn(move || v.schedule(6));
         t.run(8);
         scanner.join().unwrap();
@@ -378,6 +386,85 @@ fn scan_against_run_and_schedule() {
         // run started with it.
         t.kept(8);
         t.kept(6);
+    });
+}
+
+impl Timed {
+    /// Takes the place out, as whoever frees the task must.
+    fn unlink(&self) {
+        if let Some((_, mut place)) = self.home.lock(|_| &self.place) {
+            *place = tick::ETERNITY;
+            self.home.leave(0);
+        }
+    }
+
+    fn free(&self) {
+        assert!(!self.home.is_filed(), "freed while filed");
+        // SAFETY: whoever frees is alone; loom fails the model if not.
+        self.held.with_mut(|h| unsafe { *h = 99 });
+        // A bit that no date has.
+        let was = self.seen.fetch_or(1 << 30, Ordering::Relaxed);
+        assert_eq!(was & (1 << 30), 0, "freed twice");
+    }
+
+    /// What a scheduler does with a task whose ticket it has.
+    fn turn(&self) {
+        loop {
+            match self.state.begin_run() {
+                // Somebody looks at the timer: a later turn.
+                Begin::Busy => return,
+                Begin::Free => {}
+                Begin::Run(_) => {
+                    // SAFETY: RUNNING is ours; loom fails the model if not.
+                    self.held.with_mut(|h| unsafe { *h += 1 });
+                    self.expire.store(7, Ordering::Relaxed);
+                    if !self.state.killed() {
+                        match self.dated().end_run(|date| self.file(date)) {
+                            Dropped::Insert => continue,
+                            Dropped::Idle => return,
+                        }
+                    }
+                }
+            }
+            self.unlink();
+            self.free();
+            return;
+        }
+    }
+}
+
+/// INV-34, INV-48 (TASK-7, TASK-21): a task is destroyed while it runs and
+/// files its next date, and while the scan looks at it. It is freed once, with
+/// nobody inside and its place taken out.
+#[test]
+fn destroy_against_run_end_and_scan() {
+    explore(Some(3), || {
+        let t = Arc::new(Timed::new());
+        t.file(2);
+        t.expire.store(2, Ordering::Relaxed);
+        let (u, v) = (t.clone(), t.clone());
+        let runner = thread::spawn(move || {
+            if u.state.wakeup(WOKEN_OTHER) == Wakeup::Insert {
+                u.turn();
+            }
+        });
+        let scanner = thread::spawn(move || {
+            if v.scan(2) == Dropped::Insert {
+                v.turn();
+            }
+        });
+        if t.state.kill() == Kill::Owned {
+            t.unlink();
+            assert_eq!(t.state.get() & RUNNING, 0, "freed while held");
+            t.free();
+        }
+        runner.join().unwrap();
+        scanner.join().unwrap();
+        // A ticket that is still out is served in the end.
+        if t.seen.load(Ordering::Relaxed) & (1 << 30) == 0 {
+            t.turn();
+        }
+        assert_ne!(t.seen.load(Ordering::Relaxed) & (1 << 30), 0, "never freed");
     });
 }
 

@@ -81,6 +81,11 @@ impl Sleeper {
         }
     }
 
+    /// Whether the thread was told to wake up since it last did.
+    pub fn is_notified(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == NOTIFIED
+    }
+
     /// Whether the thread sleeps, or is about to.
     pub fn is_asleep(&self) -> bool {
         self.0.load(Ordering::Relaxed) == SLEEPING

@@ -67,7 +67,7 @@ impl Loop<'_> {
     // How long this thread may sleep, ns: until its next date, or that of a
     // wheel whose owner may be too busy to serve it.
     fn timeout(&self, max_ms: u64) -> u64 {
-        let max = max_ms.min(MAX_DELAY_MS) * 1_000_000;
+        let max = max_ms * 1_000_000;
         let tasks = &self.core.tasks;
         let mut asleep = 0u64;
         for t in self.core.threads() {
@@ -86,8 +86,8 @@ impl Loop<'_> {
             .min(max)
     }
 
-    // Waits for events, or not at all if there is something to do. True if
-    // the sleep was announced.
+    // Waits for events, or not at all if there is something to do: the number
+    // of reports.
     fn wait(&self, max_ms: u64) -> i32 {
         let tid = self.me.tid;
         let isolation = &self.core.isolation;
@@ -116,14 +116,14 @@ impl Loop<'_> {
     }
 
     // Looks for events without sleeping for as long as the host allows.
-    fn spin(&self) -> Option<i32> {
-        let limit = self.core.config.spin_ns;
+    fn spin(&self, max_ms: u64) -> Option<i32> {
+        let limit = self.core.config.spin_ns.min(max_ms * 1_000_000);
         if limit == 0 {
             return None;
         }
         let begin = clock::monotonic_ns();
         loop {
-            if self.has_work() || self.stopping() {
+            if self.has_work() || self.stopping() || self.me.sleeper().is_notified() {
                 return None;
             }
             // SAFETY: this is that thread.
@@ -147,10 +147,7 @@ impl Loop<'_> {
 
     fn turn(&self, max_ms: u64) {
         self.work();
-        let n = match self.spin() {
-            Some(n) if max_ms > 0 => n,
-            _ => self.wait(max_ms),
-        };
+        let n = self.spin(max_ms).unwrap_or_else(|| self.wait(max_ms));
         self.update_clock();
         if self.core.fds.dispatch(self.me.tid, n) {
             epoll::eventfd_drain(self.me.eventfd());
@@ -191,7 +188,7 @@ pub fn poll_once(max_ms: i32) {
     };
     // SAFETY: this is that thread.
     unsafe { l.core.tasks.assert_outside(l.me.tid, "keel_poll_once") };
-    let max = u64::try_from(max_ms).unwrap_or(MAX_DELAY_MS);
+    let max = u64::try_from(max_ms).map_or(MAX_DELAY_MS, |ms| ms.min(MAX_DELAY_MS));
     if l.me.hosted.load(Ordering::Relaxed) {
         l.me.sleeper().awake();
     }

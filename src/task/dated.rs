@@ -27,7 +27,7 @@ pub struct Dated<'a> {
 /// What the scan is to do with a place whose time has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// The handler runs: come again soon.
+    /// The handler runs, or it was killed: come again soon.
     Keep,
     /// The date was moved: file it there.
     Move(i32),

@@ -14,8 +14,8 @@ impl Tasks {
         let mask = mask & self.all();
         assert!(mask != 0, "task_new: the thread mask names no thread");
         // SAFETY: the pool is the registry's; `local` is the caller's.
-        let t: *mut Task =
-            unsafe { self.pools.registry.alloc(self.pools.tasks, by.local, 0) }.cast();
+        let area = unsafe { self.pools.registry.alloc(self.pools.tasks, by.local, 0) };
+        let t: *mut Task = area.cast();
         if !t.is_null() {
             // SAFETY: the pool's objects have a task's size.
             unsafe { Task::init(t, mask) };
@@ -75,9 +75,13 @@ impl Tasks {
                 // Only its owner can take the timer out.
                 return self.kill_task(t, by);
             }
-            self.unlink_timer(task, by);
+            // The kill comes first: from then on nobody gets hold of the task
+            // or files it, so that what is unlinked stays so.
             match task.head.state.kill() {
-                Kill::Owned => self.free_task(t, by),
+                Kill::Owned => {
+                    self.unlink_timer(task, by);
+                    self.free_task(t, by);
+                }
                 Kill::Deferred => {}
             }
         }

@@ -63,7 +63,7 @@ pub enum Kill {
 pub enum Hold {
     /// RUNNING is the caller's; [`State::drop_running`] ends it.
     Held,
-    /// The handler runs, or somebody else looks at the timer.
+    /// The handler runs, somebody else looks at the timer, or it was killed.
     Busy,
 }
 
@@ -207,11 +207,12 @@ impl State {
     }
 
     /// Takes RUNNING for a few instructions, to read and write the timer
-    /// (INV-39, INV-41). Never waits (INV-57).
+    /// (INV-39, INV-41). Never waits (INV-57). A killed item is left alone:
+    /// its killer may be about to free it.
     #[inline]
     pub fn hold_timer(&self) -> Hold {
         self.update(|old| {
-            if old & RUNNING != 0 {
+            if old & (RUNNING | KILLED) != 0 {
                 (None, Hold::Busy)
             } else {
                 (Some(old | RUNNING), Hold::Held)
@@ -281,6 +282,7 @@ mod tests {
     fn kill_of_an_idle_item_owns_it() {
         let s = State::new(0);
         assert_eq!(s.kill(), Kill::Owned);
+        assert_eq!(s.hold_timer(), Hold::Busy);
         assert_eq!(s.wakeup(WOKEN_OTHER), Wakeup::Noted);
     }
 
