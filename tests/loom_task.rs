@@ -468,6 +468,34 @@ fn destroy_against_run_end_and_scan() {
     });
 }
 
+/// The same without the runner. That a killed task cannot be held at all, so
+/// that its killer never frees it under a scan that has just taken the place
+/// out, is a unit test's to check: loom does not reach that interleaving.
+#[test]
+fn destroy_against_scan() {
+    explore(None, || {
+        let t = Arc::new(Timed::new());
+        t.file(2);
+        t.expire.store(2, Ordering::Relaxed);
+        let u = t.clone();
+        let killer = thread::spawn(move || {
+            if u.state.kill() == Kill::Owned {
+                u.unlink();
+                assert_eq!(u.state.get() & RUNNING, 0, "freed while held");
+                u.free();
+            }
+        });
+        if t.scan(2) == Dropped::Insert {
+            t.turn();
+        }
+        killer.join().unwrap();
+        if t.seen.load(Ordering::Relaxed) & (1 << 30) == 0 {
+            t.turn();
+        }
+        assert_ne!(t.seen.load(Ordering::Relaxed) & (1 << 30), 0, "never freed");
+    });
+}
+
 /// INV-36 (TASK-1, TASK-9): two threads that file, move and unlink one task
 /// never touch its node without the lock of the queue that holds it.
 #[test]
