@@ -3,7 +3,7 @@
 
 use super::cache::Local;
 use super::head::Head;
-use super::paths::Keep;
+use super::need::Keep;
 use super::registry::Registry;
 use crate::sync::atomic::Ordering;
 use crate::sys::memory;

@@ -56,6 +56,8 @@ mod gc;
 #[cfg(not(loom))]
 mod head;
 #[cfg(not(loom))]
+mod marks;
+#[cfg(not(loom))]
 mod need;
 #[cfg(not(loom))]
 mod paths;

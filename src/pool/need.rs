@@ -1,6 +1,17 @@
 //! How many objects a pool needs, and how many free ones are worth keeping.
 //! Arithmetic only.
 
+/// How many of the objects that leave a cache stay in the pool.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// As many as the pool is likely to need.
+    Needed,
+    /// As many as `minavail` asks for.
+    Floor,
+    /// None.
+    Nothing,
+}
+
 /// The sliding average covers about this many samples.
 pub(super) const SAMPLES: u64 = 1024;
 

@@ -3,22 +3,12 @@
 
 use super::cache::{CLUSTER, Cache, Local};
 use super::head::Head;
+use super::need::Keep;
 use super::registry::Registry;
 use super::shared::{Cluster, Item};
 use super::{POOL_F_MUST_ZERO, POOL_F_NO_FAIL, debug, need};
 use crate::sync::atomic::Ordering;
 use core::ptr::{self, NonNull};
-
-/// How many of the objects that leave a cache stay in the pool.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Keep {
-    /// As many as the pool is likely to need.
-    Needed,
-    /// As many as `minavail` asks for.
-    Floor,
-    /// None.
-    Nothing,
-}
 
 impl Registry {
     /// An object of `pool`, or NULL: `local` is the calling thread's, `None`

@@ -125,7 +125,7 @@ impl Registry {
         // SAFETY: the pool exists until its last use ends.
         let pool = unsafe { &*head };
         if let Some(local) = local {
-            pool.empty_cache(local, super::paths::Keep::Nothing);
+            pool.empty_cache(local, super::need::Keep::Nothing);
         }
         pool.empty_shared();
         let dead = {
