@@ -209,7 +209,7 @@ tsan: $(C_PROGRAMS) $(EXAMPLES)
 	$(Q)$(STAGE_ENV) TSAN_OPTIONS="halt_on_error=1 $$TSAN_OPTIONS" CK_TIMEOUT_MULTIPLIER=10 tools/suite.sh check-tsan \
 		sh -c 'tools/programs.sh $(C_PROGRAMS); $(call traffic,$(abspath $(BUILD))/proxy,50000,300)'
 
-MEMCHECK := valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite,indirect
+MEMCHECK := valgrind -q --fair-sched=try --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite,indirect
 check-valgrind: $(C_PROGRAMS) $(EXAMPLES) ## C tests and proxy under valgrind's memcheck
 	$(Q)$(STAGE_ENV) CK_TIMEOUT_MULTIPLIER=20 tools/suite.sh $@ \
 		sh -c 'RUNNER="$(MEMCHECK)" tools/programs.sh $(filter $(BUILD)/c-tests/api/%,$(C_PROGRAMS)); \
