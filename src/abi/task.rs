@@ -393,7 +393,7 @@ pub unsafe extern "C" fn tasklet_init(tl: *mut tasklet) {
 pub unsafe extern "C" fn tasklet_free(tl: *mut tasklet) {
     if !tl.is_null() {
         // SAFETY: live by the caller's word.
-        runtime::wake(unsafe { engine().free_tasklet(tl.cast(), caller()) });
+        unsafe { engine().free_tasklet(tl.cast(), caller()) };
     }
 }
 
@@ -441,7 +441,7 @@ pub unsafe extern "C" fn tasklet_wakeup_on(tl: *mut tasklet, thr: c_int) {
 pub unsafe extern "C" fn tasklet_set_tid(tl: *mut tasklet, thr: c_int) {
     let tl = tasklet_of(tl, "tasklet_set_tid");
     assert!(
-        usize::try_from(thr).map_or(true, |tid| tid < engine().len()),
+        usize::try_from(thr).map_or(true, |tid| tid < engine().nbthread()),
         "tasklet_set_tid: there is no thread {thr}"
     );
     // SAFETY: live by the caller's word.

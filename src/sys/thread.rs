@@ -1,6 +1,5 @@
 //! Threads, and the one pointer of thread-local storage.
 
-use super::errno;
 use core::ffi::c_void;
 use core::mem::MaybeUninit;
 
@@ -72,13 +71,6 @@ pub fn usable_cpus() -> usize {
 pub fn abort() -> ! {
     // SAFETY: never returns.
     unsafe { libc::abort() }
-}
-
-/// Writes a last sentence to stderr, for a process about to abort.
-pub fn complain(bytes: &[u8]) {
-    let saved = errno();
-    super::file::write_all(2, bytes);
-    super::set_errno(saved);
 }
 
 // The pointer is defined in self.c: C's `__thread` gives it the initial-exec

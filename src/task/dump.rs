@@ -14,7 +14,7 @@ impl Tasks {
 
     /// Runnable items on all threads; racy.
     pub fn runnable(&self) -> u64 {
-        (0..self.len())
+        (0..self.nbthread())
             .map(|k| self.sched(k).counters.runnable.get())
             .sum()
     }
@@ -35,7 +35,7 @@ impl Tasks {
             self.pools.tasklets.stats().used,
             self.runnable()
         );
-        for k in 0..self.len() {
+        for k in 0..self.nbthread() {
             let sched = self.sched(k);
             let c = &sched.counters;
             let shared = sched.shared.lock().len();

@@ -121,7 +121,7 @@ impl Tasks {
     /// # Safety
     /// `tl` is live and came from [`Tasks::new_tasklet`]; nobody wakes it any
     /// more.
-    pub unsafe fn free_tasklet(&self, tl: *mut Tasklet, by: Caller) -> ThreadSet {
+    pub unsafe fn free_tasklet(&self, tl: *mut Tasklet, by: Caller) {
         // SAFETY: live by contract; the branches say who owns what.
         unsafe {
             if let Some(me) = by.tid {
@@ -131,7 +131,7 @@ impl Tasks {
                     (*own).current = ptr::null_mut();
                     self.remove_tasklet(tl, by);
                     self.free_pooled(tl, by);
-                    return ThreadSet::EMPTY;
+                    return;
                 }
                 self.remove_tasklet(tl, by);
             }
@@ -140,14 +140,12 @@ impl Tasks {
                 Kill::Deferred => {}
             }
         }
-        ThreadSet::EMPTY
     }
 
-    /// Frees a killed item that the scheduler has unlinked. Gives it back
-    /// untouched (`false`) where a handler of it still runs elsewhere.
+    /// Frees a killed item that the scheduler has unlinked.
     ///
     /// # Safety
-    /// The caller holds the ticket, and the state word says KILLED.
+    /// The caller holds the ticket, and RUNNING, by Begin::Free.
     pub(super) unsafe fn reap(&self, node: *mut Node, by: Caller) {
         // SAFETY: begin_run answered Begin::Free: RUNNING is ours.
         unsafe {
@@ -167,7 +165,7 @@ impl Tasks {
     /// # Safety
     /// No thread is registered any more.
     pub unsafe fn drain(&self, now: u64) {
-        for me in 0..self.len() {
+        for me in 0..self.nbthread() {
             let by = Caller {
                 tid: Some(me),
                 local: None,

@@ -144,13 +144,8 @@ mod engine {
         }
 
         /// How many threads there can be.
-        pub fn len(&self) -> usize {
+        pub fn nbthread(&self) -> usize {
             self.n
-        }
-
-        /// Never: there is at least one thread.
-        pub fn is_empty(&self) -> bool {
-            false
         }
 
         /// The mask of all threads that there can be.

@@ -269,7 +269,7 @@ impl Tasks {
     pub fn serve_overdue(&self, me: usize, by: Caller) -> ThreadSet {
         let mut wakes = ThreadSet::EMPTY;
         let mut budget = self.config.depth;
-        for k in 0..self.len() {
+        for k in 0..self.nbthread() {
             if k != me && self.sched(k).next_shared() <= by.now {
                 wakes = wakes.and(self.expire_shared(k, &mut budget, by));
             }
@@ -388,7 +388,7 @@ impl Tasks {
     /// they may be too busy to serve it.
     pub fn next_of_others(&self, me: usize, asleep: u64) -> Option<u64> {
         let mut next = NEVER;
-        for k in 0..self.len() {
+        for k in 0..self.nbthread() {
             if k != me && asleep & (1 << k) == 0 {
                 next = next.min(self.sched(k).next_shared());
             }

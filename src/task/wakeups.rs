@@ -323,7 +323,7 @@ impl Tasks {
                 panic!("a tasklet without a thread was woken by a thread that is not registered");
             };
             assert!(
-                to < self.len(),
+                to < self.nbthread(),
                 "a tasklet was woken on thread {to}, which does not exist"
             );
             let node = &raw mut (*tl).rq;
