@@ -110,9 +110,10 @@ impl Callouts {
                 cpu: target,
                 arming,
             });
-            c.set_queue(Queue::Deferred);
+            c.set_queue(Queue::Moving);
             ThreadSet::EMPTY
         } else {
+            c.set_queue(Queue::Moving);
             c.home.leave();
             drop(held);
             pause::at(Point::BetweenLocks, c);
@@ -166,7 +167,7 @@ impl Held<'_> {
         match c.queue() {
             Queue::Nowhere => return false,
             Queue::Wheel => self.cpu.unfile(&mut self.state, c),
-            Queue::Deferred => {
+            Queue::Moving => {
                 // Both marks, or softclock reads one in freed memory (CINV-23).
                 self.state.slot.deferral = None;
                 c.set_queue(Queue::Nowhere);

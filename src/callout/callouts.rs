@@ -203,11 +203,11 @@ impl Callouts {
                 return wake;
             };
             let to = self.usable(from);
+            c.set_queue(Queue::Moving);
             if held.state.slot.names(c) {
                 // Another thread runs this cpu's pass: it moves when the
                 // handler has returned (CINV-1).
                 held.state.slot.deferral = Some(Deferral { cpu: to, arming });
-                c.set_queue(Queue::Deferred);
                 continue;
             }
             c.home.leave();
@@ -223,6 +223,7 @@ impl Callouts {
         for cpu in self.cpus() {
             let mut state = cpu.lock();
             while let Some((c, _)) = cpu.pop_any(&mut state) {
+                c.set_queue(Queue::Nowhere);
                 c.deactivate();
                 cleared += 1;
             }

@@ -157,7 +157,8 @@ impl Cpu {
         }
     }
 
-    /// Takes any callout off the wheel, with its arming.
+    /// Takes any callout off the wheel, with its arming. The caller says where
+    /// it is now.
     pub(super) fn pop_any<'a>(&self, state: &mut State) -> Option<(&'a Callout, Arming)> {
         // SAFETY: as for pop_due.
         unsafe {
@@ -167,9 +168,7 @@ impl Cpu {
             }
             let arming = Arming::of(node);
             state.direct -= usize::from(arming.direct);
-            let c = Callout::of(node);
-            c.set_queue(Queue::Nowhere);
-            Some((c, arming))
+            Some((Callout::of(node), arming))
         }
     }
 

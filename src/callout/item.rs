@@ -33,8 +33,9 @@ pub(super) enum Queue {
     Nowhere = 0,
     /// In the wheel of its cpu, due or not.
     Wheel = 1,
-    /// In the slot that runs it, to be moved to another cpu afterwards.
-    Deferred = 2,
+    /// To another cpu: in the slot that runs it, as a deferral, and then between
+    /// the two cpus. Pending all the time (M-10).
+    Moving = 2,
 }
 
 /// One callout. All zeroes is an idle one without a lock, on cpu 0.
@@ -92,7 +93,7 @@ impl Callout {
         match self.queue.load(Ordering::Relaxed) {
             0 => Queue::Nowhere,
             1 => Queue::Wheel,
-            _ => Queue::Deferred,
+            _ => Queue::Moving,
         }
     }
 

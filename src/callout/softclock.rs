@@ -202,7 +202,6 @@ impl<'a, E: Env> Pass<'a, E> {
             // SAFETY: it is armed, so its owner keeps it; stopping it would
             // have taken the deferral away.
             let c = unsafe { &*c };
-            c.set_queue(super::item::Queue::Nowhere);
             c.home.leave();
             drop(state);
             pause::at(Point::BetweenLocks, c);
