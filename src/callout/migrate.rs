@@ -10,6 +10,7 @@
 //! A number read without the lock is only a hint which lock to take.
 
 use crate::sync::atomic::{AtomicU32, Ordering};
+use crate::sync::{sleep_on, wake_sleepers};
 
 /// Between two cpus.
 const BLOCK: u32 = u32::MAX;
@@ -58,8 +59,7 @@ impl Home {
     pub fn arrive(&self, cpu: usize) {
         if self.0.swap(cpu as u32, Ordering::Relaxed) == BLOCK_WAITED {
             // Before the lock is freed: nobody can free the callout yet.
-            #[cfg(not(loom))]
-            crate::sys::futex::wake_all(&self.0);
+            wake_sleepers(&self.0);
         }
     }
 
@@ -88,16 +88,13 @@ impl Home {
             if word < BLOCK_WAITED {
                 return word as usize;
             }
-            #[cfg(loom)]
-            crate::sync::spin_hint();
-            #[cfg(not(loom))]
             if word == BLOCK_WAITED
                 || self
                     .0
                     .compare_exchange(BLOCK, BLOCK_WAITED, Ordering::Relaxed, Ordering::Relaxed)
                     .is_ok()
             {
-                crate::sys::futex::wait(&self.0, BLOCK_WAITED);
+                sleep_on(&self.0, BLOCK_WAITED);
             }
         }
     }

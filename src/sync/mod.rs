@@ -7,12 +7,14 @@ mod cell;
 mod counter;
 mod inbox;
 mod lock;
+mod model;
 mod thread_set;
 
 pub use cell::UnsafeCell;
 pub use counter::Counter;
 pub use inbox::{Inbox, Link};
 pub use lock::{Mutex, MutexGuard};
+pub use model::{model_point, sleep_on, wake_sleepers};
 pub use thread_set::ThreadSet;
 
 /// The atomic types and [`Ordering`](atomic::Ordering).
