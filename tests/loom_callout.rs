@@ -111,7 +111,9 @@ unsafe extern "C" fn handler(w: *mut c_void) {
     let w = unsafe { &*w.cast::<World>() };
     let run = w.starts.fetch_add(1, Relaxed);
     w.touch();
-    (w.script)(w, run);
+    if w.clock.load(Relaxed) < LATER {
+        (w.script)(w, run);
+    }
     w.touch();
 }
 
@@ -332,7 +334,7 @@ fn a_drain_sees_what_the_handler_did() {
 /// for another cpu while somebody drains.
 #[test]
 fn a_drain_while_the_callout_is_to_move() {
-    explore("a_drain_while_the_callout_is_to_move", Some(4), || {
+    explore("a_drain_while_the_callout_is_to_move", None, || {
         let w = World::new(2, move_once);
         w.reset(Some(0), 1);
         let runner = spawn(&w, |w| w.softclock(0, ONE));
@@ -355,7 +357,7 @@ fn a_drain_while_the_callout_is_to_move() {
 fn a_drain_while_the_callout_moves_and_runs_there() {
     explore(
         "a_drain_while_the_callout_moves_and_runs_there",
-        Some(2),
+        Some(3),
         || {
             let w = World::new(2, move_once);
             w.reset(Some(0), 1);
@@ -396,7 +398,7 @@ fn a_drain_of_a_callout_that_rearms_itself() {
         w.reset(None, 1);
         w.touch();
     }
-    explore("a_drain_of_a_callout_that_rearms_itself", Some(4), || {
+    explore("a_drain_of_a_callout_that_rearms_itself", Some(5), || {
         let w = World::new(1, again);
         w.reset(None, 1);
         let runner = spawn(&w, |w| {
@@ -501,7 +503,7 @@ fn a_stop_during_a_move() {
         let w = World::new(3, idle);
         w.reset(Some(1), LATER);
         let mover = spawn(&w, |w| {
-            w.reset(Some(2), LATER);
+            w.reset(Some(3), LATER);
         });
         assert_eq!(w.stop(), 1, "it was pending all the time");
         mover.join().unwrap();
@@ -513,11 +515,11 @@ fn a_stop_during_a_move() {
 /// Two movers and a stop: one arming each, wherever they went.
 #[test]
 fn two_moves_and_a_stop() {
-    explore("two_moves_and_a_stop", Some(2), || {
+    explore("two_moves_and_a_stop", Some(3), || {
         let w = World::new(3, idle);
         w.reset(Some(1), LATER);
         let one = spawn(&w, |w| {
-            w.reset(Some(2), LATER);
+            w.reset(Some(3), LATER);
         });
         let two = spawn(&w, |w| {
             w.reset(Some(0), LATER);
@@ -534,11 +536,11 @@ fn two_moves_and_a_stop() {
 /// its new cpu's thread runs what is due.
 #[test]
 fn a_drain_during_a_move() {
-    explore("a_drain_during_a_move", Some(2), || {
+    explore("a_drain_during_a_move", Some(3), || {
         let w = World::new(3, idle);
         w.reset(Some(1), 1);
         let mover = spawn(&w, |w| {
-            w.reset(Some(2), 1);
+            w.reset(Some(3), 1);
         });
         let runner = spawn(&w, |w| w.softclock(2, ONE));
         w.drain(MAIN);
@@ -609,11 +611,11 @@ fn a_stop_while_the_handler_moves() {
 /// where it said (M-11, state S8).
 #[test]
 fn resets_of_a_running_callout() {
-    explore("resets_of_a_running_callout", Some(4), || {
+    explore("resets_of_a_running_callout", Some(5), || {
         let w = World::new(3, move_once);
         w.reset(Some(0), 1);
         let runner = spawn(&w, |w| w.softclock(0, ONE));
-        w.reset(Some(2), LATER);
+        w.reset(Some(3), LATER);
         w.reset(None, LATER);
         runner.join().unwrap();
         assert!(w.pending() <= 1);
@@ -664,7 +666,7 @@ fn a_stop_without_the_lock_is_true() {
 /// arming; the handler runs once for each that was not.
 #[test]
 fn resets_under_the_lock() {
-    explore("resets_under_the_lock", Some(4), || {
+    explore("resets_under_the_lock", Some(5), || {
         let w = World::locked(3, idle, 0);
         w.reset(Some(0), 1);
         let runner = spawn(&w, |w| w.softclock(0, ONE));
@@ -673,7 +675,7 @@ fn resets_under_the_lock() {
             w.touch();
             assert_eq!(rc, i32::from(w.starts() == 0));
             assert_eq!(w.reset(Some(0), LATER), 1);
-            assert_eq!(w.reset(Some(2), LATER), 1);
+            assert_eq!(w.reset(Some(3), LATER), 1);
             assert!(w.c().is_pending());
         });
         runner.join().unwrap();
@@ -685,7 +687,7 @@ fn resets_under_the_lock() {
 /// CINV-19 (M-23): a stop after a reset under the lock answers 1.
 #[test]
 fn a_reset_and_a_stop_under_the_lock() {
-    explore("a_reset_and_a_stop_under_the_lock", Some(4), || {
+    explore("a_reset_and_a_stop_under_the_lock", None, || {
         let w = World::locked(2, idle, 0);
         w.reset(Some(0), 1);
         let runner = spawn(&w, |w| w.softclock(0, ONE));
@@ -732,7 +734,7 @@ fn an_asynchronous_drain_under_the_lock() {
 /// CINV-14, -16: a drain licenses destroying the lock.
 #[test]
 fn a_drain_outlives_the_lock() {
-    explore("a_drain_outlives_the_lock", Some(4), || {
+    explore("a_drain_outlives_the_lock", None, || {
         let w = World::locked(1, idle, 0);
         w.reset(None, 1);
         let runner = spawn(&w, |w| w.softclock(0, ONE));
@@ -749,7 +751,7 @@ fn a_drain_outlives_the_lock() {
 /// the lock: the handler of a stopped callout does not run.
 #[test]
 fn a_stop_and_a_drain() {
-    explore("a_stop_and_a_drain", Some(4), || {
+    explore("a_stop_and_a_drain", Some(5), || {
         let w = World::locked(1, idle, 0);
         w.reset(None, 1);
         let runner = spawn(&w, |w| w.softclock(0, ONE));
@@ -789,7 +791,7 @@ fn a_stop_of_a_trylock_callout() {
 /// CINV-29: a cpu closes while its callout is moved and stopped.
 #[test]
 fn a_cpu_closes_under_a_move() {
-    explore("a_cpu_closes_under_a_move", Some(2), || {
+    explore("a_cpu_closes_under_a_move", Some(3), || {
         let w = World::new(2, idle);
         w.reset(Some(0), LATER);
         let leaver = spawn(&w, |w| {
@@ -817,7 +819,7 @@ fn a_cpu_closes_under_its_handler() {
             w.reset(None, LATER);
         }
     }
-    explore("a_cpu_closes_under_its_handler", Some(4), || {
+    explore("a_cpu_closes_under_its_handler", None, || {
         let w = World::new(2, again);
         w.reset(Some(1), 1);
         let leaver = spawn(&w, |w| {
@@ -835,7 +837,7 @@ fn a_cpu_closes_under_its_handler() {
 /// CINV-29: the last cpu closes while another opens and a callout is armed.
 #[test]
 fn cpus_come_and_go() {
-    explore("cpus_come_and_go", Some(2), || {
+    explore("cpus_come_and_go", Some(3), || {
         let w = World::new(2, idle);
         let _ = w.all.leave(1);
         let leaver = spawn(&w, |w| {
@@ -891,7 +893,7 @@ fn an_earlier_date_wakes_the_sleeper() {
 /// The same where something else was armed, and is taken back meanwhile.
 #[test]
 fn a_sleeper_whose_date_is_taken_back() {
-    explore("a_sleeper_whose_date_is_taken_back", Some(4), || {
+    explore("a_sleeper_whose_date_is_taken_back", None, || {
         let w = World::new(1, idle);
         w.reset(None, LATER);
         w.woken.store(0, Relaxed);
