@@ -4,6 +4,7 @@ use super::arm::Arming;
 use super::item::{Callout, Queue};
 use super::pause::{self, Point};
 use super::slot::{Phase, Slot, Trace};
+use super::time::Window;
 use crate::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Mutex, MutexGuard};
 use crate::wheel::Wheel;
@@ -109,12 +110,15 @@ impl Cpu {
     #[must_use]
     pub(super) fn file(&self, state: &mut State, c: &Callout, arming: Arming) -> bool {
         let node = c.node();
-        let time = arming.window.time.max(state.wheel.now() + 1);
+        let Window { time, window } = arming.window;
+        let late = (state.wheel.now() + 1).saturating_sub(time);
+        // What is overdue has used up its tolerance.
+        let window = u64::from(window).saturating_sub(late) as u32;
         // SAFETY: the lock is held, and the callout is on no list; its owner
         // keeps it where it is while it is pending.
         unsafe {
             (*node).tag = arming.tag();
-            state.wheel.add(node, time, arming.window.window);
+            state.wheel.add(node, time + late, window);
         }
         state.direct += usize::from(arming.direct);
         c.set_queue(Queue::Wheel);
