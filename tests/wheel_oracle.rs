@@ -38,6 +38,8 @@ enum Op {
     Pop {
         count: usize,
     },
+    /// Whichever the wheel gives.
+    PopAny,
 }
 
 /// Sizes of every magnitude, near the powers of two more often than not.
@@ -77,6 +79,7 @@ fn op(windows: bool) -> impl Strategy<Value = Op> {
         4 => Just(Op::ToNext),
         2 => (0..5usize).prop_map(|count| Op::Pop { count }),
         1 => Just(Op::Pop { count: NODES }),
+        1 => Just(Op::PopAny),
     ]
 }
 
@@ -251,6 +254,16 @@ impl Oracle {
                     assert!(self.peek(), "next is early");
                     self.check();
                     self.pop_all();
+                }
+            }
+            Op::PopAny => {
+                // SAFETY: see remove.
+                let node = unsafe { self.wheel.pop_any() };
+                let id = self.nodes.iter().position(|n| core::ptr::eq(n, node));
+                assert_eq!(id.is_none(), self.filed().next().is_none());
+                if let Some(id) = id {
+                    assert!(self.states[id] != State::Idle && !self.nodes[id].is_linked());
+                    self.states[id] = State::Idle;
                 }
             }
             Op::Pop { count } => {

@@ -445,3 +445,60 @@ fn handling_what_is_due_may_file_again() {
     assert_eq!(b.pop_all(), [d, a]);
     assert_eq!(b.due(11), [c]);
 }
+
+/// Whatever list a node is on: due, waiting to be filed again, near, far.
+#[test]
+fn anything_can_be_popped() {
+    let mut b = Bench::new(0);
+    for time in [
+        10,
+        10,
+        17,
+        18,
+        300,
+        300,
+        70_000,
+        1 << 20,
+        (1 << 27) + 9,
+        1 << 40,
+    ] {
+        b.add(time);
+    }
+    b.add_window(5_000, 100);
+    // Leaves some waiting.
+    let now = (10..400).find(|now| b.step(*now, 1) && !b.wheel.waiting.is_empty());
+    assert!(now.is_some() && !b.wheel.due.is_empty());
+    let mut seen = vec![false; b.nodes.len()];
+    for left in (0..b.nodes.len()).rev() {
+        // SAFETY: see check.
+        let node = unsafe { b.wheel.pop_any() };
+        let i = b.nodes.iter().position(|n| core::ptr::eq(&**n, node));
+        let i = i.expect("one of them");
+        assert!(!core::mem::replace(&mut seen[i], true), "twice");
+        assert!(!b.nodes[i].is_linked());
+        assert_eq!(b.wheel.len(), left);
+        b.check();
+    }
+    // SAFETY: see check.
+    assert!(unsafe { b.wheel.pop_any() }.is_null());
+    assert_eq!(b.wheel.next(), None);
+}
+
+#[test]
+fn what_is_brought_forward_keeps_its_order() {
+    for tags in 0..1 << 5 {
+        let mut b = Bench::new(0);
+        let tag = |i: usize| (tags >> i & 1) as u8;
+        for i in 0..5 {
+            b.add(10 + i as u64);
+            b.nodes[i].tag = tag(i);
+        }
+        assert!(!b.step(20, usize::MAX));
+        // SAFETY: see check.
+        unsafe { b.wheel.bring_forward(1) };
+        assert_eq!(b.wheel.next(), Some(20));
+        let (first, rest): (Vec<_>, Vec<_>) = (0..5).partition(|i| tag(*i) == 1);
+        assert_eq!(b.pop_all(), [first, rest].concat());
+        assert!(b.wheel.is_empty());
+    }
+}
