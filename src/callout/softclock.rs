@@ -187,11 +187,9 @@ impl<'a, E: Env> Pass<'a, E> {
         if state.slot.sleepers > 0 {
             state.slot.sleepers = 0;
             state.slot.deferral = None;
-            let generation = rec.generation.load(Ordering::Relaxed);
             // PAIRS: Waiting::is_over's Acquire; under the lock, so that a
             // drain which finds the slot vacated sees as much (L-3).
-            rec.generation
-                .store(generation.wrapping_add(1), Ordering::Release);
+            rec.generation.fetch_add(1, Ordering::Release);
             #[cfg(not(loom))]
             {
                 drop(state);
