@@ -503,7 +503,7 @@ fn a_stop_during_a_move() {
         let w = World::new(3, idle);
         w.reset(Some(1), LATER);
         let mover = spawn(&w, |w| {
-            w.reset(Some(3), LATER);
+            w.reset(Some(2), LATER);
         });
         assert_eq!(w.stop(), 1, "it was pending all the time");
         mover.join().unwrap();
@@ -519,7 +519,7 @@ fn two_moves_and_a_stop() {
         let w = World::new(3, idle);
         w.reset(Some(1), LATER);
         let one = spawn(&w, |w| {
-            w.reset(Some(3), LATER);
+            w.reset(Some(2), LATER);
         });
         let two = spawn(&w, |w| {
             w.reset(Some(0), LATER);
@@ -540,7 +540,7 @@ fn a_drain_during_a_move() {
         let w = World::new(3, idle);
         w.reset(Some(1), 1);
         let mover = spawn(&w, |w| {
-            w.reset(Some(3), 1);
+            w.reset(Some(2), 1);
         });
         let runner = spawn(&w, |w| w.softclock(2, ONE));
         w.drain(MAIN);
@@ -615,7 +615,7 @@ fn resets_of_a_running_callout() {
         let w = World::new(3, move_once);
         w.reset(Some(0), 1);
         let runner = spawn(&w, |w| w.softclock(0, ONE));
-        w.reset(Some(3), LATER);
+        w.reset(Some(2), LATER);
         w.reset(None, LATER);
         runner.join().unwrap();
         assert!(w.pending() <= 1);
@@ -675,7 +675,7 @@ fn resets_under_the_lock() {
             w.touch();
             assert_eq!(rc, i32::from(w.starts() == 0));
             assert_eq!(w.reset(Some(0), LATER), 1);
-            assert_eq!(w.reset(Some(3), LATER), 1);
+            assert_eq!(w.reset(Some(2), LATER), 1);
             assert!(w.c().is_pending());
         });
         runner.join().unwrap();
