@@ -644,6 +644,28 @@ fn an_overdue_rearming_waits_for_the_next_pass() {
     o.wind_up();
 }
 
+/// CINV-10: what is overdue, its precision included, does not get new tolerance
+/// with every cpu that it has to leave.
+#[test]
+fn moving_costs_no_precision() {
+    let o = Oracle::new(vec![vec![Act::Leave(0), Act::Leave(2)]]);
+    o.run(Act::Enter(0));
+    o.run(Act::Enter(2));
+    arm(&o, 0, 2, 128, false);
+    o.run(Act::Reset {
+        who: Who::Number(1),
+        cpu: Some(0),
+        when: 0,
+        window: 7,
+        direct: false,
+        read: true,
+    });
+    // The handler leaves both cpus: to 2, which has got farther, and back to 0.
+    o.run(Act::ToNext(2));
+    assert_eq!(o.all.next(0), Some(o.clock.get() + 1));
+    o.wind_up();
+}
+
 /// Direct ones first, then by date.
 #[test]
 fn direct_ones_first() {
