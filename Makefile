@@ -183,6 +183,10 @@ check-loom: ## every interleaving of the models
 	$(Q)CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/loom RUSTFLAGS='--cfg loom' \
 		tools/suite.sh $@ $(if $(LOOM),$(CARGO) test --profile model $(LOOM),echo no models yet)
 
+.PHONY: mutants
+mutants: ## puts known bugs back, and sees the tests that are to catch them (not part of check)
+	$(Q)tools/mutants.sh
+
 check-headers: $(BUILD)/whole.a ## include/keel/ is what src/abi/ says
 	$(Q)tools/suite.sh $@ tools/headers.sh $(BUILD)/include/keel include/keel
 
