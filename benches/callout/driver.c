@@ -61,13 +61,18 @@ static const struct {
 	uint32_t ops;     /* of each kind in a round, about */
 	uint32_t soon_ms; /* for expiry: time enough to arm them all */
 	int expiries;
-} sizes[] = { { "1k", 1000, 100000, 10, 5 }, { "100k", 100000, 200000, 150, 1 }, { "1M", 1000000, 250000, 1500, 1 } };
+	int quick_rounds;
+} sizes[] = {
+	{ "1k", 1000, 100000, 10, 5, 5 },
+	{ "100k", 100000, 200000, 150, 1, 5 },
+	{ "1M", 1000000, 250000, 1500, 1, 1 },
+};
 
 #define SIZES      (sizeof(sizes) / sizeof(*sizes))
 #define SPREAD_MS  100
 
 static const struct peer *peers[MAX_PEERS];
-static int npeers, rounds, cores[2];
+static int npeers, cores[2], rounds[SIZES];
 static double result[FIGURES][SIZES][MAX_PEERS][MAX_ROUNDS];
 
 static uint64_t now_ns(void)
@@ -271,10 +276,11 @@ static void one_round(int peer, size_t size, int round)
 	set_up(&r, p, sizes[size].n);
 	r.repeat = (sizes[size].ops + r.part - 1) / r.part;
 	call(p, churn, &r);
-	if (has(p, ON_CPU))
-		call(p, across, &r);
 	for (int i = 0; i < sizes[size].expiries; i++)
 		expire(&r, sizes[size].soon_ms);
+	/* last: a timer stays on the cpu where it was */
+	if (has(p, ON_CPU))
+		call(p, across, &r);
 	for (int f = 0; f < FIGURES; f++)
 		result[f][size][peer][round] = r.count[f] ? r.ns[f] / (double)r.count[f] : 0;
 	clear(&r);
@@ -287,20 +293,20 @@ static int by_value(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-static double median(int f, size_t size, int peer) { return result[f][size][peer][rounds / 2]; }
+static double median(int f, size_t size, int peer) { return result[f][size][peer][rounds[size] / 2]; }
 
 static void print(int f)
 {
-	printf("\n%s, ns: median (least to most) of %d rounds\n\n| pending |", figures[f].title, rounds);
+	printf("\n%s, ns: median (least to most) of the rounds\n\n| pending |", figures[f].title);
 	for (size_t s = 0; s < SIZES; s++)
-		printf(" %s |", sizes[s].name);
+		printf(" %s, %d rounds |", sizes[s].name, rounds[s]);
 	printf(" %s / it |\n| --- | --- | --- | --- | --- |\n", peers[0]->name);
 	for (int p = 0; p < npeers; p++) {
 		if (!has(peers[p], figures[f].op))
 			continue;
 		printf("| %s |", peers[p]->name);
 		for (size_t s = 0; s < SIZES; s++)
-			printf(" %.1f (%.1f to %.1f) |", median(f, s, p), result[f][s][p][0], result[f][s][p][rounds - 1]);
+			printf(" %.1f (%.1f to %.1f) |", median(f, s, p), result[f][s][p][0], result[f][s][p][rounds[s] - 1]);
 		for (size_t s = 0; s < SIZES; s++)
 			printf("%s%.2f", s ? ", " : " ", median(f, s, 0) / median(f, s, p));
 		printf(" |\n");
@@ -442,9 +448,11 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: callout [--fixed PEER OP N]\n");
 		return 2;
 	}
-	rounds = want ? atoi(want) : quick && *quick == '1' ? 3 : 7;
-	if (rounds < 1 || rounds > MAX_ROUNDS)
-		rounds = 7;
+	for (size_t s = 0; s < SIZES; s++) {
+		rounds[s] = want ? atoi(want) : quick && *quick == '1' ? sizes[s].quick_rounds : 7;
+		if (rounds[s] < 1 || rounds[s] > MAX_ROUNDS)
+			rounds[s] = 7;
+	}
 	pin();
 	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
 		load(names[i], is_fixed ? argv[2] : only);
@@ -452,14 +460,14 @@ int main(int argc, char **argv)
 		return run_fixed(argv + 2);
 	if (!npeers)
 		return 1;
-	for (int round = 0; round < rounds; round++)
+	for (int round = 0; round < MAX_ROUNDS; round++)
 		for (size_t s = 0; s < SIZES; s++)
-			for (int p = 0; p < npeers; p++)
+			for (int p = 0; p < npeers && round < rounds[s]; p++)
 				one_round(p, s, round);
 	for (int f = 0; f < FIGURES; f++)
 		for (size_t s = 0; s < SIZES; s++)
 			for (int p = 0; p < npeers; p++)
-				qsort(result[f][s][p], rounds, sizeof(double), by_value);
+				qsort(result[f][s][p], (size_t)rounds[s], sizeof(double), by_value);
 	for (int f = 0; f < FIGURES; f++)
 		print(f);
 	if (!strncmp(peers[0]->name, "keel", 4))
