@@ -6,6 +6,8 @@ out=$1
 here=$(dirname "$0")
 cc=${CC:-cc}
 pc=${PKG_CONFIG:-pkg-config}
+# keel's flags are those of the staged copy, the peers' those of the system
+system_pc="env -u PKG_CONFIG_SYSROOT_DIR $pc"
 flags="-std=gnu11 ${CFLAGS:--O2 -g} -Wall -Wextra"
 mkdir -p "$out" || exit 1
 
@@ -23,9 +25,9 @@ peer() {
 	name=$1 package=$2 header=$3
 	shift 3
 	rm -f "$out/$name.so"
-	if echo "#include <$header>" | $cc $("$pc" --cflags "$package" 2> /dev/null) -E -x c - > /dev/null 2>&1; then
+	if echo "#include <$header>" | $cc $($system_pc --cflags "$package" 2> /dev/null) -E -x c - > /dev/null 2>&1; then
 		# shellcheck disable=SC2046
-		plugin "$name" $("$pc" --cflags "$package" 2> /dev/null) "$@" || echo "$name: does not compile here"
+		plugin "$name" $($system_pc --cflags "$package" 2> /dev/null) "$@" || echo "$name: does not compile here"
 	fi
 }
 
