@@ -186,7 +186,7 @@ unsafe fn init(
         panic!("{name}: callout {c:p} is about to be executed");
     }
     // SAFETY: the caller's memory, not in use as a callout.
-    unsafe { Callout::init(c.cast(), lock, flags as u32) };
+    unsafe { Callout::init(c.cast(), lock, flags as u8) };
 }
 
 #[inline(always)]
