@@ -43,6 +43,22 @@
 #define INVARIANTS 1
 #endif
 
+/* What glibc's <sys/queue.h> lacks: loops whose body may remove <var>. */
+#ifndef SLIST_FOREACH_SAFE
+#define SLIST_FOREACH_SAFE(var, head, field, next) KEEL_FOREACH_SAFE(var, SLIST_FIRST(head), SLIST_NEXT(var, field), next)
+#endif
+#ifndef LIST_FOREACH_SAFE
+#define LIST_FOREACH_SAFE(var, head, field, next) KEEL_FOREACH_SAFE(var, LIST_FIRST(head), LIST_NEXT(var, field), next)
+#endif
+#ifndef STAILQ_FOREACH_SAFE
+#define STAILQ_FOREACH_SAFE(var, head, field, next) KEEL_FOREACH_SAFE(var, STAILQ_FIRST(head), STAILQ_NEXT(var, field), next)
+#endif
+#ifndef TAILQ_FOREACH_SAFE
+#define TAILQ_FOREACH_SAFE(var, head, field, next) KEEL_FOREACH_SAFE(var, TAILQ_FIRST(head), TAILQ_NEXT(var, field), next)
+#endif
+#define KEEL_FOREACH_SAFE(var, first, following, next) \
+    for ((var) = (first); (var) != NULL && ((next) = (following), 1); (var) = (next))
+
 #ifdef __cplusplus
 extern "C" {
 #endif
