@@ -589,8 +589,6 @@ static inline void keel_cv_wait(struct cv *cv, struct mtx *m, const char *file, 
 
 /* --- callouts with these locks ------------------------------------------------------ */
 
-typedef void callout_func_t(void *);
-
 static inline void keel_mtx_op_lock(void *m)
 {
     keel_mtx_acquire((struct mtx *)m, "softclock", 0);
