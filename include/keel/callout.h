@@ -37,6 +37,11 @@
 #include <stdint.h>
 #include <pthread.h>
 
+/* Strict C without POSIX hides the type: there nobody has such a lock. */
+#ifndef PTHREAD_RWLOCK_INITIALIZER
+typedef struct keel_no_rwlock pthread_rwlock_t;
+#endif
+
 #ifdef __cplusplus
 extern "C" {
 #endif
