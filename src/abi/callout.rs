@@ -207,7 +207,7 @@ fn call(func: Option<Func>, arg: *mut c_void, name: &str) -> Option<Call> {
 
 #[inline(always)]
 fn ticks(n: c_int) -> (sbintime_t, sbintime_t) {
-    (callouts::tick() * sbintime_t::from(n), 0)
+    (callouts::tick().length * sbintime_t::from(n), 0)
 }
 
 /// Makes c an idle callout without an associated lock. mpsafe is FreeBSD's

@@ -4,7 +4,7 @@ use super::cpu::{Counts, Cpu, NEVER, NOBODY, State};
 use super::item::{Callout, Queue};
 use super::pause::{self, Point};
 use super::slot::{Deferral, Last, Stage};
-use super::time::{SECOND, Sbt};
+use super::time::Tick;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{MutexGuard, ThreadSet};
 use crate::sys::memory;
@@ -17,7 +17,7 @@ pub struct Callouts {
     /// The numbers under which a thread is registered. A bit changes under the
     /// lock of its cpu.
     open: AtomicU64,
-    tick: Sbt,
+    tick: Tick,
 }
 
 // SAFETY: the records are shared by design.
@@ -81,12 +81,13 @@ impl Callouts {
             cpus,
             count,
             open: AtomicU64::new(0),
-            tick: SECOND / Sbt::from(hz),
+            tick: Tick::new(hz),
         })
     }
 
-    /// A tick's length.
-    pub fn tick(&self) -> Sbt {
+    /// What a tick is.
+    #[inline]
+    pub fn tick(&self) -> Tick {
         self.tick
     }
 

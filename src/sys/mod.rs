@@ -7,6 +7,7 @@ pub mod futex;
 pub mod locks;
 pub mod memory;
 pub mod thread;
+pub mod tsc;
 
 /// The calling thread's `errno`.
 pub fn errno() -> i32 {
