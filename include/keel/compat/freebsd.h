@@ -711,14 +711,14 @@ static inline int64_t keel_compat_seconds(int64_t n, int64_t parts)
 static inline sbintime_t keel_compat_to_sbt(int64_t n, int64_t parts)
 {
     int64_t seconds = keel_compat_seconds(n, parts);
-    uint64_t rest = (uint64_t)(n - seconds * parts);
-    uint64_t fraction = ((rest << 32) + (uint64_t)parts - 1) / (uint64_t)parts;
+    uint64_t rest;
 
     if (seconds > INT32_MAX)
         return SBT_MAX;
     if (seconds < INT32_MIN)
         return -SBT_MAX - 1;
-    return seconds * SBT_1S + (int64_t)fraction;
+    rest = (uint64_t)(n - seconds * parts);
+    return seconds * SBT_1S + (int64_t)(((rest << 32) + (uint64_t)parts - 1) / (uint64_t)parts);
 }
 
 /* And back, rounded down. */
