@@ -19,6 +19,10 @@
  * default cpu, callouts of a thread that leaves move there, and with no thread
  * at all they wait for the first that comes.
  *
+ * The child of a fork() may go on using callouts: what was pending is pending
+ * there, what another thread was executing counts as over, and the drain
+ * functions of such executions are not called.
+ *
  * Differences from FreeBSD: there is no Giant; the active mark is cleared by
  * every stop and drain; stop tells the truth while softclock waits for the
  * associated lock or has just left it; an asynchronous drain prevents a handler
@@ -86,6 +90,18 @@ extern "C" {
  * locks that have none.
  */
 #define CALLOUT_SHAREDLOCK 0x0020
+
+/** FreeBSD's name of an internal state; never set or taken here. */
+#define CALLOUT_LOCAL_ALLOC 0x0001
+
+/** FreeBSD's name of an internal state; never set or taken here. */
+#define CALLOUT_DFRMIGRATION 0x0040
+
+/** FreeBSD's name of an internal state; never set or taken here. */
+#define CALLOUT_PROCESSED 0x0080
+
+/** FreeBSD's name of an internal state; never set or taken here. */
+#define CALLOUT_DIRECT 0x0100
 
 /**
  * A callout: public size, private fields. It belongs to the caller, in whose
