@@ -50,6 +50,8 @@ typedef struct keel_no_rwlock pthread_rwlock_t;
 extern "C" {
 #endif
 
+struct keel_config;
+
 /** Run before what else is due. */
 #define C_DIRECT_EXEC 0x0001
 
@@ -407,6 +409,15 @@ void callout_when(sbintime_t sbt,
                   int flags,
                   sbintime_t *res,
                   sbintime_t *prec_res);
+
+/**
+ * Ticks per second, as callout_reset() counts them: callout_hz of
+ * struct keel_config, 1000 before keel_init(). A tick lasts SBT_1S divided by
+ * that, rounded down.
+ *
+ * Thread rule: *any thread*, *async-signal-safe*.
+ */
+unsigned int keel_callout_hz(void);
 
 /**
  * Runs what is due on the cpu, for servers with their own loop: run_poll_loop()
