@@ -781,19 +781,14 @@ static inline void getmicrouptime(struct timeval *tv) { microuptime(tv); }
 static inline void nanouptime(struct timespec *ts) { *ts = sbttots(sbinuptime()); }
 static inline void getnanouptime(struct timespec *ts) { nanouptime(ts); }
 
-/* A tick's length: an interval of no ticks is one tick, and its own precision with C_PREL(0). */
-static inline sbintime_t keel_compat_tick_sbt(void)
-{
-    sbintime_t date, length;
-
-    callout_when(0, 0, C_HARDCLOCK | C_PREL(0), &date, &length);
-    return length;
-}
-
-/* Right for up to 65535 ticks a second, although a tick's length is rounded down. */
 static inline int keel_compat_hz(void)
 {
-    return (int)(SBT_1S / keel_compat_tick_sbt());
+    return (int)keel_callout_hz();
+}
+
+static inline sbintime_t keel_compat_tick_sbt(void)
+{
+    return SBT_1S / keel_compat_hz();
 }
 
 static inline int keel_compat_ticks(void)
