@@ -16,6 +16,7 @@ enum op {
 	RESET_PENDING,
 	STOP,
 	CYCLE,         /* stop, then reset */
+	CYCLE_ALONE,   /* the same, and no pair overlaps with the next */
 	DRAIN_IDLE,
 	DRAIN_PENDING,
 	ON_CPU,        /* reset of a pending timer, with the cpu named */
@@ -41,7 +42,7 @@ struct peer {
 };
 
 #define BIT(op)   (1u << (op))
-#define TIMER_OPS (BIT(NOTHING) | BIT(RESET_IDLE) | BIT(RESET_PENDING) | BIT(STOP) | BIT(CYCLE) | BIT(EXPIRE))
+#define TIMER_OPS (BIT(NOTHING) | BIT(RESET_IDLE) | BIT(RESET_PENDING) | BIT(STOP) | BIT(CYCLE) | BIT(CYCLE_ALONE) | BIT(EXPIRE))
 #define DRAIN_OPS (BIT(DRAIN_IDLE) | BIT(DRAIN_PENDING))
 
 /* Each plugin has this one function: its contestants, then NULL. */

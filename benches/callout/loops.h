@@ -15,6 +15,17 @@ struct calls {
 	on_cpu_fn *on_cpu;
 };
 
+/* Waits until all earlier loads are done, as other work between two calls
+ * would have it. */
+static inline void finish(void)
+{
+#ifdef __x86_64__
+	__asm__ volatile("lfence" : : : "memory");
+#else
+	__sync_synchronize();
+#endif
+}
+
 #define EACH(call)                                          \
 	for (uint32_t i = 0; i < n; i++) {                  \
 		uint32_t t = steps[i].timer, ms = steps[i].ms; \
@@ -31,6 +42,7 @@ static inline __attribute__((always_inline)) void loops(const struct calls *c, e
 	case RESET_PENDING: EACH(c->again(t, ms));
 	case STOP: EACH(c->stop(t, ms));
 	case CYCLE: EACH((c->stop(t, ms), c->start(t, ms)));
+	case CYCLE_ALONE: EACH((c->stop(t, ms), c->start(t, ms), finish()));
 	case DRAIN_IDLE:
 	case DRAIN_PENDING: EACH(c->drain(t, ms));
 	case ON_CPU: EACH(c->on_cpu(t, ms, steps[i].cpu));

@@ -21,7 +21,8 @@ const RESET_IDLE: c_int = 1;
 const RESET_PENDING: c_int = 2;
 const STOP: c_int = 3;
 const CYCLE: c_int = 4;
-const EXPIRE: c_int = 8;
+const CYCLE_ALONE: c_int = 5;
+const EXPIRE: c_int = 9;
 
 #[repr(C)]
 pub struct Step {
@@ -126,6 +127,18 @@ impl Contestant {
     }
 }
 
+// As in loops.h.
+#[inline(always)]
+fn finish() {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 has the instruction.
+    unsafe {
+        std::arch::x86_64::_mm_lfence();
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+}
+
 /// # Safety
 /// `steps` are `n`.
 unsafe extern "C" fn run(op: c_int, steps: *const Step, n: u32) {
@@ -149,6 +162,11 @@ unsafe extern "C" fn run(op: c_int, steps: *const Step, n: u32) {
                 c.stop(s);
                 c.start(s);
             }),
+            CYCLE_ALONE => steps.iter().for_each(|s| {
+                c.stop(s);
+                c.start(s);
+                finish();
+            }),
             _ => {}
         }
     })
@@ -164,7 +182,7 @@ unsafe impl Sync for Peer {}
 pub extern "C" fn contestants() -> *const *const Peer {
     static TOKIO: Peer = Peer {
         name: c"tokio-util DelayQueue".as_ptr(),
-        ops: 1 << NOTHING | 1 << RESET_IDLE | 1 << RESET_PENDING | 1 << STOP | 1 << CYCLE | 1 << EXPIRE,
+        ops: 1 << NOTHING | 1 << RESET_IDLE | 1 << RESET_PENDING | 1 << STOP | 1 << CYCLE | 1 << CYCLE_ALONE | 1 << EXPIRE,
         open,
         make,
         drop: drop_all,
