@@ -66,7 +66,12 @@ extern "C" fn open(_cores: *const c_int) -> *const c_char {
         let _context = runtime.enter();
         (DelayQueue::new(), Instant::now())
     };
-    CONTESTANT.set(Some(Contestant { runtime, queue, keys: Vec::new(), now }));
+    CONTESTANT.set(Some(Contestant {
+        runtime,
+        queue,
+        keys: Vec::new(),
+        now,
+    }));
     null()
 }
 
@@ -182,7 +187,13 @@ unsafe impl Sync for Peer {}
 pub extern "C" fn contestants() -> *const *const Peer {
     static TOKIO: Peer = Peer {
         name: c"tokio-util DelayQueue".as_ptr(),
-        ops: 1 << NOTHING | 1 << RESET_IDLE | 1 << RESET_PENDING | 1 << STOP | 1 << CYCLE | 1 << CYCLE_ALONE | 1 << EXPIRE,
+        ops: 1 << NOTHING
+            | 1 << RESET_IDLE
+            | 1 << RESET_PENDING
+            | 1 << STOP
+            | 1 << CYCLE
+            | 1 << CYCLE_ALONE
+            | 1 << EXPIRE,
         open,
         make,
         drop: drop_all,
