@@ -247,7 +247,7 @@ $(BUILD)/benches/%: benches/%.c $(INSTALLED)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) -std=gnu11 $(CFLAGS) -Wall -Wextra $(KEEL_CC) $< -o $@ $(KEEL_LD) -pthread
 
-bench: $(BENCHES) ## runs the benchmarks in benches/; QUICK=1: the callouts' in under a minute
+bench: $(BENCHES) ## runs the benchmarks in benches/; QUICK=1: the callouts' in about a minute
 	$(Q)for b in $(BENCHES); do $(STAGE_ENV) $$b || exit 1; done
 	$(Q)$(MAKE) --no-print-directory bench-callout
 
