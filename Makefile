@@ -82,7 +82,7 @@ $(BUILD)/whole.a: FORCE
 # cargo cannot give a library a version node: the C linker does.
 $(BUILD)/keel.map: keel.map
 	$(Q)mkdir -p $(@D)
-	$(Q)sed $(if $(PAUSE),'s/^global:/&\n    keel_pause;/') -n -e p $< > $@
+	$(Q)sed $(if $(PAUSE),-e 's/^global:/&\n    keel_pause;/') -n -e p $< > $@
 
 $(BUILD)/$(SO): $(BUILD)/whole.a $(BUILD)/keel.map
 	$(call say,LINK,$@)
@@ -205,6 +205,9 @@ $(BUILD)/c-tests/%: c-tests/%.c $(wildcard c-tests/*/*.h) $(INSTALLED)
 	$(Q)$(CC) -std=gnu11 $(CFLAGS) $(SAN_CC) -Wall -Wextra $(KEEL_CC) $$($(PKG_CONFIG) --cflags check) -c $< -o $@.o
 	$(Q)$(CC) $@.o -o $@ $(KEEL_LD) $$($(PKG_CONFIG) --libs check) -pthread $(SAN_LD)
 
+# It is an example, run as a test.
+$(BUILD)/c-tests/api/test_retransmit: examples/retransmit.c
+
 check-c: $(C_PROGRAMS) ## the C tests
 	$(Q)$(STAGE_ENV) tools/suite.sh $@ tools/programs.sh $(C_PROGRAMS)
 
@@ -248,8 +251,23 @@ $(BUILD)/benches/%: benches/%.c $(INSTALLED)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) -std=gnu11 $(CFLAGS) -Wall -Wextra $(KEEL_CC) $< -o $@ $(KEEL_LD) -pthread
 
-bench: $(BENCHES) ## runs the benchmarks in benches/
-	$(Q)$(if $(BENCHES),for b in $(BENCHES); do $(STAGE_ENV) $$b || exit 1; done,echo 'benches/ holds no benchmark yet')
+bench: $(BENCHES) ## runs the benchmarks in benches/; QUICK=1: the callouts' in about a minute
+	$(Q)for b in $(BENCHES); do $(STAGE_ENV) $$b || exit 1; done
+	$(Q)$(MAKE) --no-print-directory bench-callout
+
+# Each contestant is a plugin; what is not installed is left out with a line.
+CALLOUT_BENCH := $(BUILD)/benches/callout
+.PHONY: bench-callout bench-callout-count callout-bench
+callout-bench: $(INSTALLED)
+	$(Q)tools/deps.sh bench
+	$(call say,CC,$(CALLOUT_BENCH))
+	$(Q)$(STAGE_ENV) CFLAGS='$(CFLAGS)' benches/callout/build.sh $(CALLOUT_BENCH)
+
+bench-callout: callout-bench ## callouts beside other libraries' timers
+	$(Q)$(STAGE_ENV) QUICK=$(QUICK) $(CALLOUT_BENCH)/callout
+
+bench-callout-count: callout-bench ## the same in instructions, under valgrind
+	$(Q)$(STAGE_ENV) benches/callout/count.sh $(CALLOUT_BENCH)
 
 clean: ## removes build/ and target/
 	$(Q)rm -rf build target

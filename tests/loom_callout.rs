@@ -140,7 +140,7 @@ impl World {
         Self::with(cpus, script, |_| Lock::NONE, 0)
     }
 
-    fn locked(cpus: usize, script: fn(&World, usize), flags: u32) -> Arc<Self> {
+    fn locked(cpus: usize, script: fn(&World, usize), flags: u8) -> Arc<Self> {
         let lock = |w: &World| unsafe { Lock::new(&OPS, (&raw const w.lock).cast_mut().cast()) };
         Self::with(cpus, script, lock, flags)
     }
@@ -149,7 +149,7 @@ impl World {
         cpus: usize,
         script: fn(&World, usize),
         lock: fn(&World) -> Lock,
-        flags: u32,
+        flags: u8,
     ) -> Arc<Self> {
         let w = Arc::new(Self {
             all: Callouts::new(cpus, 1000).unwrap(),

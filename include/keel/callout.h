@@ -19,6 +19,10 @@
  * default cpu, callouts of a thread that leaves move there, and with no thread
  * at all they wait for the first that comes.
  *
+ * The child of a fork() may go on using callouts: what was pending is pending
+ * there, what another thread was executing counts as over, and the drain
+ * functions of such executions are not called.
+ *
  * Differences from FreeBSD: there is no Giant; the active mark is cleared by
  * every stop and drain; stop tells the truth while softclock waits for the
  * associated lock or has just left it; an asynchronous drain prevents a handler
@@ -37,9 +41,16 @@
 #include <stdint.h>
 #include <pthread.h>
 
+/* Strict C without POSIX hides the type: there nobody has such a lock. */
+#ifndef PTHREAD_RWLOCK_INITIALIZER
+typedef struct keel_no_rwlock pthread_rwlock_t;
+#endif
+
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+struct keel_config;
 
 /** Run before what else is due. */
 #define C_DIRECT_EXEC 0x0001
@@ -81,6 +92,18 @@ extern "C" {
  * locks that have none.
  */
 #define CALLOUT_SHAREDLOCK 0x0020
+
+/** FreeBSD's name of an internal state; never set or taken here. */
+#define CALLOUT_LOCAL_ALLOC 0x0001
+
+/** FreeBSD's name of an internal state; never set or taken here. */
+#define CALLOUT_DFRMIGRATION 0x0040
+
+/** FreeBSD's name of an internal state; never set or taken here. */
+#define CALLOUT_PROCESSED 0x0080
+
+/** FreeBSD's name of an internal state; never set or taken here. */
+#define CALLOUT_DIRECT 0x0100
 
 /**
  * A callout: public size, private fields. It belongs to the caller, in whose
@@ -135,7 +158,7 @@ extern const struct keel_lock_ops keel_lock_spin;
  * and makes no difference: there is no Giant.
  *
  * c must not be in use as a callout; debug builds panic if it is pending or
- * executed.
+ * about to be executed.
  *
  * Thread rule: *any thread*.
  */
@@ -312,7 +335,8 @@ int callout_stop(struct callout *c);
  * Takes back what has not started, refuses what is armed meanwhile, and waits
  * until no handler of c is executed: afterwards nothing of keel's touches the
  * callout, its argument or its lock. The handler may free the callout while
- * the drain waits for it. The associated lock, and whatever else the handler
+ * the drain waits for it, but not while it begins: a handler that frees what
+ * others may drain stops the callout first. The associated lock, and whatever else the handler
  * waits for, must not be held. While it waits the calling thread is harmless
  * in thread_isolate()'s sense.
  *
@@ -386,6 +410,15 @@ void callout_when(sbintime_t sbt,
                   int flags,
                   sbintime_t *res,
                   sbintime_t *prec_res);
+
+/**
+ * Ticks per second, as callout_reset() counts them: callout_hz of
+ * struct keel_config, 1000 before keel_init(). A tick lasts SBT_1S divided by
+ * that, rounded down.
+ *
+ * Thread rule: *any thread*, *async-signal-safe*.
+ */
+unsigned int keel_callout_hz(void);
 
 /**
  * Runs what is due on the cpu, for servers with their own loop: run_poll_loop()

@@ -17,6 +17,10 @@
 //! default cpu, callouts of a thread that leaves move there, and with no thread
 //! at all they wait for the first that comes.
 //!
+//! The child of a fork() may go on using callouts: what was pending is pending
+//! there, what another thread was executing counts as over, and the drain
+//! functions of such executions are not called.
+//!
 //! Differences from FreeBSD: there is no Giant; the active mark is cleared by
 //! every stop and drain; stop tells the truth while softclock waits for the
 //! associated lock or has just left it; an asynchronous drain prevents a handler
@@ -62,6 +66,14 @@ pub const CALLOUT_RETURNUNLOCKED: c_int = 0x0010;
 /// For init: the handler runs under the read side of the lock. Ignored for
 /// locks that have none.
 pub const CALLOUT_SHAREDLOCK: c_int = 0x0020;
+/// FreeBSD's name of an internal state; never set or taken here.
+pub const CALLOUT_LOCAL_ALLOC: c_int = 0x0001;
+/// FreeBSD's name of an internal state; never set or taken here.
+pub const CALLOUT_DFRMIGRATION: c_int = 0x0040;
+/// FreeBSD's name of an internal state; never set or taken here.
+pub const CALLOUT_PROCESSED: c_int = 0x0080;
+/// FreeBSD's name of an internal state; never set or taken here.
+pub const CALLOUT_DIRECT: c_int = 0x0100;
 
 /// A callout: public size, private fields. It belongs to the caller, in whose
 /// objects it is embedded, and stays where it is from init to the last drain.
@@ -139,7 +151,7 @@ unsafe fn init(
     name: &str,
 ) {
     assert!(!c.is_null(), "{name}: no callout");
-    let known = CALLOUT_TRYLOCK | CALLOUT_RETURNUNLOCKED | CALLOUT_SHAREDLOCK | CALLOUT_MPSAFE;
+    let known = CALLOUT_TRYLOCK | CALLOUT_RETURNUNLOCKED | CALLOUT_SHAREDLOCK;
     assert!(
         flags & !known == 0,
         "{name}: unknown flags {:#x}",
@@ -174,7 +186,7 @@ unsafe fn init(
         panic!("{name}: callout {c:p} is about to be executed");
     }
     // SAFETY: the caller's memory, not in use as a callout.
-    unsafe { Callout::init(c.cast(), lock, flags as u32) };
+    unsafe { Callout::init(c.cast(), lock, flags as u8) };
 }
 
 #[inline(always)]
@@ -214,7 +226,7 @@ fn ticks(n: c_int) -> (sbintime_t, sbintime_t) {
 /// and makes no difference: there is no Giant.
 ///
 /// c must not be in use as a callout; debug builds panic if it is pending or
-/// executed.
+/// about to be executed.
 ///
 /// Thread rule: *any thread*.
 #[unsafe(no_mangle)]
@@ -533,7 +545,8 @@ pub unsafe extern "C" fn callout_stop(c: *mut callout) -> c_int {
 /// Takes back what has not started, refuses what is armed meanwhile, and waits
 /// until no handler of c is executed: afterwards nothing of keel's touches the
 /// callout, its argument or its lock. The handler may free the callout while
-/// the drain waits for it. The associated lock, and whatever else the handler
+/// the drain waits for it, but not while it begins: a handler that frees what
+/// others may drain stops the callout first. The associated lock, and whatever else the handler
 /// waits for, must not be held. While it waits the calling thread is harmless
 /// in thread_isolate()'s sense.
 ///
@@ -637,6 +650,16 @@ pub unsafe extern "C" fn callout_when(
             *res = precision;
         }
     }
+}
+
+/// Ticks per second, as callout_reset() counts them: callout_hz of
+/// struct keel_config, 1000 before keel_init(). A tick lasts SBT_1S divided by
+/// that, rounded down.
+///
+/// Thread rule: *any thread*, *async-signal-safe*.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keel_callout_hz() -> c_uint {
+    callouts::hz()
 }
 
 /// Runs what is due on the cpu, for servers with their own loop: run_poll_loop()

@@ -2,10 +2,9 @@
 
 use super::cpu::{Counts, Cpu, NEVER, NOBODY, State};
 use super::item::{Callout, Queue};
-use super::pause::{self, Point};
 use super::slot::{Deferral, Last, Stage};
 use super::time::Tick;
-use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{MutexGuard, ThreadSet};
 use crate::sys::memory;
 
@@ -17,6 +16,8 @@ pub struct Callouts {
     /// The numbers under which a thread is registered. A bit changes under the
     /// lock of its cpu.
     open: AtomicU64,
+    /// Closed cpus hold callouts, after a fork; the next pass moves them.
+    stranded: AtomicBool,
     tick: Tick,
 }
 
@@ -81,6 +82,7 @@ impl Callouts {
             cpus,
             count,
             open: AtomicU64::new(0),
+            stranded: AtomicBool::new(false),
             tick: Tick::new(hz),
         })
     }
@@ -109,6 +111,29 @@ impl Callouts {
         } else {
             open.trailing_zeros() as usize
         }
+    }
+
+    /// After a fork: nobody is registered but `cpu`.
+    #[cfg(not(loom))]
+    pub(super) fn keep_open(&self, cpu: Option<usize>) {
+        let open = cpu.map_or(0, |cpu| 1 << cpu);
+        self.open.store(open, Ordering::Relaxed);
+    }
+
+    #[cfg(not(loom))]
+    pub(super) fn strand(&self) {
+        self.stranded.store(true, Ordering::Relaxed);
+    }
+
+    /// Moves what closed cpus hold: whom to wake.
+    #[inline]
+    pub(super) fn gather(&self) -> ThreadSet {
+        if !self.stranded.load(Ordering::Relaxed) || !self.stranded.swap(false, Ordering::Relaxed) {
+            return ThreadSet::EMPTY;
+        }
+        (0..self.count)
+            .filter(|&cpu| self.usable(cpu) != cpu)
+            .fold(ThreadSet::EMPTY, |wake, cpu| wake.and(self.evacuate(cpu)))
     }
 
     /// Whether callouts may be filed on the cpu: it is open, or there is no
@@ -203,17 +228,15 @@ impl Callouts {
                 return wake;
             };
             let to = self.usable(from);
-            c.set_queue(Queue::Moving);
             if held.state.slot.names(c) {
                 // Another thread runs this cpu's pass: it moves when the
                 // handler has returned (CINV-1).
+                c.set_queue(Queue::Moving);
                 held.state.slot.deferral = Some(Deferral { cpu: to, arming });
                 continue;
             }
-            c.home.leave();
-            drop(held);
-            pause::at(Point::BetweenLocks, c);
-            wake = wake.and(self.settle(c, to, arming, None));
+            let leaving = held.part_with(c);
+            wake = wake.and(self.settle(leaving, to, arming, None));
         }
     }
 

@@ -49,7 +49,7 @@ impl Callouts {
     pub unsafe fn stop(&self, c: &Callout) -> i32 {
         c.check_live("callout_stop");
         // SAFETY: the caller holds the lock, so it exists.
-        if unsafe { c.lock.owned() } == Some(false) {
+        if unsafe { c.is_owned() } == Some(false) {
             panic!("callout_stop: the associated lock of callout {c:p} is not held");
         }
         let mut held = self.hold(c);
@@ -74,7 +74,7 @@ impl Callouts {
     pub unsafe fn async_drain(&self, c: &Callout, drained: Func) -> i32 {
         c.check_live("callout_async_drain");
         // SAFETY: the caller holds the lock, so it exists.
-        if unsafe { c.lock.owned() } == Some(false) {
+        if unsafe { c.is_owned() } == Some(false) {
             panic!("callout_async_drain: the associated lock of callout {c:p} is not held");
         }
         let mut held = self.hold(c);
@@ -103,6 +103,9 @@ impl Callouts {
     /// As `reset`.
     pub unsafe fn drain(&self, c: &Callout, shut: bool, me: usize) -> Drain<'_> {
         c.check_live("callout_drain");
+        // Asked first: no code of the caller's runs under a cpu's lock (CINV-6).
+        // SAFETY: the lock lives until this drain has returned.
+        let owned = unsafe { c.is_owned() };
         let mut held = self.hold(c);
         if shut {
             c.shut();
@@ -116,8 +119,7 @@ impl Callouts {
                     held.index
                 );
             }
-            // SAFETY: the callout is executed, and its lock exists meanwhile.
-            if unsafe { c.lock.owned() } == Some(true) {
+            if owned == Some(true) {
                 panic!(
                     "callout_drain: the handler of callout {c:p} wants the lock that the calling thread holds"
                 );

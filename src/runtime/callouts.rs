@@ -45,6 +45,9 @@ fn arming_now() -> Sbt {
 // The calling thread is awake, and looks at its wheel before it sleeps.
 #[inline]
 fn wake_others(set: ThreadSet) {
+    if set == ThreadSet::EMPTY {
+        return;
+    }
     match registry::tid() {
         Some(tid) if set == ThreadSet::one(tid) => (),
         _ => wake(set),
@@ -60,6 +63,11 @@ pub fn current_cpu() -> usize {
 #[inline]
 pub fn tick() -> Tick {
     core().map_or(const { Tick::new(DEFAULT_HZ) }, |core| core.callouts.tick())
+}
+
+/// Ticks per second; the default rate before `init`.
+pub fn hz() -> u32 {
+    core().map_or(DEFAULT_HZ, |core| core.config.callout_hz)
 }
 
 /// The date and the precision that an interval stands for, from now.

@@ -102,6 +102,11 @@ pub fn started() -> bool {
     core().is_some()
 }
 
+/// The lock behind [`life`].
+pub(super) fn life_lock() -> &'static Mutex<()> {
+    &LIFE
+}
+
 /// Serialises coming and going.
 pub(super) fn life() -> crate::sync::MutexGuard<'static, ()> {
     LIFE.lock()
@@ -114,6 +119,9 @@ pub fn init(config: Config) -> i32 {
         return -sys::EALREADY;
     }
     HOOKS.install(&config);
+    if !super::fork::install() {
+        return -sys::ENOMEM;
+    }
     match build(config) {
         Ok(core) => {
             // PAIRS: core's Acquire.
@@ -187,20 +195,14 @@ fn build(config: Config) -> Result<*mut Core, i32> {
 
 /// Frees the core and every pool. No thread is registered any more.
 pub fn deinit() {
-    let _life = life();
+    let life = life();
     let Some(core) = core() else { return };
-    let pending = core.callouts.clear();
-    if pending > 0 {
-        HOOKS.log(
-            WARNING,
-            format_args!("keel_deinit: {pending} callouts were pending and are idle now"),
-        );
-    }
     let left = core.registered.load(Ordering::Relaxed);
     assert!(
         left == 0,
         "keel_deinit: threads {left:#x} are still registered"
     );
+    let pending = core.callouts.clear();
     // SAFETY: no thread is registered.
     unsafe { core.tasks.drain(core.now_ms()) };
     for t in core.threads() {
@@ -218,4 +220,12 @@ pub fn deinit() {
     // SAFETY: no thread is registered; objects still in use are the host's
     // leak, and their pools stay.
     unsafe { POOLS.destroy_all(None) };
+    // The hook may call anything.
+    drop(life);
+    if pending > 0 {
+        HOOKS.log(
+            WARNING,
+            format_args!("keel_deinit: {pending} callouts were pending and are idle now"),
+        );
+    }
 }

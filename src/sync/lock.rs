@@ -93,6 +93,19 @@ impl<T> Mutex<T> {
                 .is_ok()
     }
 
+    /// Frees the lock for a holder who has forgotten the guard; `alone`: all
+    /// who slept on it are gone, as after a fork.
+    ///
+    /// # Safety
+    /// This thread holds the lock.
+    #[cfg(not(loom))]
+    pub unsafe fn force_unlock(&self, alone: bool) {
+        if alone {
+            self.sleepers.store(0, Ordering::Relaxed);
+        }
+        drop(MutexGuard { mutex: self });
+    }
+
     #[cfg(not(loom))]
     #[cold]
     fn lock_slow(&self) {

@@ -3,6 +3,8 @@
 pub mod clock;
 pub mod epoll;
 pub mod file;
+#[cfg(not(loom))]
+pub mod fork;
 pub mod futex;
 pub mod locks;
 pub mod memory;
