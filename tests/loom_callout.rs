@@ -515,7 +515,7 @@ fn a_stop_during_a_move() {
 /// Two movers and a stop: one arming each, wherever they went.
 #[test]
 fn two_moves_and_a_stop() {
-    explore("two_moves_and_a_stop", Some(3), || {
+    explore("two_moves_and_a_stop", Some(2), || {
         let w = World::new(3, idle);
         w.reset(Some(1), LATER);
         let one = spawn(&w, |w| {
