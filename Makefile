@@ -55,6 +55,14 @@ RUST_ENV  := CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)
 SO_DEFS   := -Wl,-z,defs
 endif
 
+# DEBUG=1: with debug assertions, below build/debug. PAUSE=1, for the tests in
+# c-tests/pause: the pause points too, below build/pause.
+ifneq ($(DEBUG)$(PAUSE),)
+BUILD     := build/$(if $(PAUSE),pause,debug)
+RUST_ENV  += CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS=true
+RUST_ARGS += $(if $(PAUSE),--features pause)
+endif
+
 STAGE   := $(abspath $(BUILD)/stage)
 INSTALLED := $(BUILD)/stage/installed
 LIBS    := $(BUILD)/$(SO) $(BUILD)/libkeel.a
@@ -77,19 +85,23 @@ $(BUILD)/whole.a: FORCE
 	$(Q)$(RUST_ENV) tools/build.sh $(BUILD) $(RUST_ARGS)
 
 # cargo cannot give a library a version node: the C linker does.
-$(BUILD)/$(SO): $(BUILD)/whole.a keel.map
+$(BUILD)/keel.map: keel.map
+	$(Q)mkdir -p $(@D)
+	$(Q)sed $(if $(PAUSE),'s/^global:/&\n    keel_pause;/') -n -e p $< > $@
+
+$(BUILD)/$(SO): $(BUILD)/whole.a $(BUILD)/keel.map
 	$(call say,LINK,$@)
 	$(Q)$(CC) -shared -o $@ -Wl,--whole-archive $< -Wl,--no-whole-archive -Wl,--gc-sections \
-		-Wl,--version-script=keel.map -Wl,-soname,$(SONAME) \
+		-Wl,--version-script=$(BUILD)/keel.map -Wl,-soname,$(SONAME) \
 		$(SO_DEFS) -Wl,-z,relro -Wl,-z,now -Wl,-z,nodelete $(LDFLAGS) -lc
 	$(Q)ln -sf $(SO) $(BUILD)/$(SONAME)
 	$(Q)ln -sf $(SO) $(BUILD)/libkeel.so
 
 # One object whose only global names are keel.map's: it links next to another
 # Rust library, and leaks no name into the program.
-$(BUILD)/libkeel.a: $(BUILD)/whole.a keel.map
+$(BUILD)/libkeel.a: $(BUILD)/whole.a $(BUILD)/keel.map
 	$(call say,AR,$@)
-	$(Q)tools/exports.sh keel.map > $(BUILD)/exports
+	$(Q)tools/exports.sh $(BUILD)/keel.map > $(BUILD)/exports
 	$(Q)$(LD) -r --gc-sections $$(sed 's/^/-u /' $(BUILD)/exports) --whole-archive $< -o $(BUILD)/keel.o
 	$(Q)$(OBJCOPY) -R .llvmbc -R .llvmcmd --keep-global-symbols=$(BUILD)/exports $(BUILD)/keel.o
 	$(Q)rm -f $@ && $(AR) rcs $@ $(BUILD)/keel.o
@@ -150,8 +162,8 @@ serve: ## starts the example proxy and leaves it running
 
 # --- checks ----------------------------------------------------------------
 
-SUITES := check-lint check-rust check-loom check-headers check-compile check-install check-c check-e2e check-tsan check-asan \
-	check-valgrind
+SUITES := check-lint check-rust check-loom check-headers check-compile check-install check-c check-pause check-e2e \
+	check-tsan check-asan check-valgrind
 .PHONY: $(SUITES)
 
 check: ## every test; the last line adds them up
@@ -196,6 +208,14 @@ $(BUILD)/c-tests/%: c-tests/%.c $(wildcard c-tests/*/*.h) $(INSTALLED)
 
 check-c: $(C_PROGRAMS) ## the C tests
 	$(Q)$(STAGE_ENV) tools/suite.sh $@ tools/programs.sh $(C_PROGRAMS)
+
+PAUSE_PROGRAMS := $(patsubst c-tests/%.c,$(BUILD)/c-tests/%,$(wildcard c-tests/pause/*.c c-tests/api/test_callout*.c))
+check-pause: ## callout tests with debug assertions, and those that hold threads at pause points
+	$(Q)$(MAKE) --no-print-directory PAUSE=1 pause
+
+.PHONY: pause
+pause: $(PAUSE_PROGRAMS)
+	$(Q)$(STAGE_ENV) tools/suite.sh check-pause tools/programs.sh $(PAUSE_PROGRAMS)
 
 bats = $(if $(1),bats --formatter tap $(1),echo no tests yet)
 check-e2e: $(EXAMPLES) ## the example proxy between nginx, curl and wrk

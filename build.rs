@@ -22,7 +22,7 @@ mod headers {
     use std::{env, fs};
 
     /// Files of src/abi/ that declare nothing for C.
-    const WITHOUT_HEADER: [&str; 2] = ["mod", "panic"];
+    const WITHOUT_HEADER: [&str; 3] = ["mod", "panic", "pause"];
 
     /// What a header includes, by the words that it uses.
     const INCLUDES: [(&[&str], &str); 5] = [

@@ -1,11 +1,12 @@
 //! keel: the concurrent core of a proxy.
 //!
-//! Arrows go one way: `abi` → `runtime` → the engines (`pool`, `task`, `fd`)
-//! → `wheel`, `sync`, `sys`. `task` allocates from `pool`; no other engine
+//! Arrows go one way: `abi` → `runtime` → the engines (`pool`, `task`, `fd`,
+//! `callout`) → `wheel`, `sync`, `sys`. `task` allocates from `pool`; no other engine
 //! knows another. The engines are plain types without global state; the one
 //! global is `runtime`'s.
 #![cfg_attr(not(any(test, loom)), no_std)]
 
+pub mod callout;
 pub mod fd;
 pub mod pool;
 pub mod runtime;

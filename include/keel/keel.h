@@ -3,6 +3,7 @@
 #ifndef KEEL_KEEL_H
 #define KEEL_KEEL_H
 
+#include <keel/callout.h>
 #include <keel/fd.h>
 #include <keel/pool.h>
 #include <keel/runtime.h>

@@ -84,8 +84,9 @@ int keel_init(const struct keel_config *cfg);
 
 /**
  * Frees everything that the library holds, pools and their objects included,
- * after every other thread has left; the calling thread leaves by itself.
- * Descriptors stay open. keel_init() may follow.
+ * after every other thread has left; the calling thread leaves by itself, and
+ * keel_callout_start_threads()'s are ended. Descriptors stay open. Callouts
+ * that are pending become idle. keel_init() may follow.
  *
  * Threads that are still registered are a panic.
  *

@@ -11,9 +11,12 @@
 #![allow(non_camel_case_types, non_upper_case_globals)]
 #![allow(clippy::missing_safety_doc)]
 
+pub mod callout;
 pub mod fd;
 #[cfg(not(test))]
 mod panic;
+#[cfg(feature = "pause")]
+mod pause;
 pub mod pool;
 pub mod runtime;
 pub mod task;

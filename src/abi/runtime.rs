@@ -112,14 +112,16 @@ unsafe fn is_known(c: &keel_config) -> bool {
 }
 
 /// Frees everything that the library holds, pools and their objects included,
-/// after every other thread has left; the calling thread leaves by itself.
-/// Descriptors stay open. keel_init() may follow.
+/// after every other thread has left; the calling thread leaves by itself, and
+/// keel_callout_start_threads()'s are ended. Descriptors stay open. Callouts
+/// that are pending become idle. keel_init() may follow.
 ///
 /// Threads that are still registered are a panic.
 ///
 /// Thread rule: *any thread*.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn keel_deinit() {
+    runtime::end_threads();
     super::fd::unpublish();
     super::task::unpublish();
     runtime::leave();

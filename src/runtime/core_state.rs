@@ -2,8 +2,11 @@
 
 use super::HOOKS;
 use super::config::Config;
+use super::dedicated::Dedicated;
+use super::hooks::WARNING;
 use super::isolation::Isolation;
 use super::thread::Thread;
+use crate::callout::Callouts;
 use crate::fd::FdTable;
 use crate::pool::{self, Registry};
 use crate::sync::Mutex;
@@ -31,6 +34,10 @@ pub struct Core {
     pub tasks: Tasks,
     /// The descriptor table.
     pub fds: FdTable,
+    /// The callout engine.
+    pub callouts: Callouts,
+    /// Threads that serve callouts alone.
+    pub(super) dedicated: Dedicated,
     /// The rendez-vous.
     pub isolation: Isolation,
     /// Every loop is to end.
@@ -143,6 +150,7 @@ fn build(config: Config) -> Result<*mut Core, i32> {
     let now = FIRST_WRAP - WRAPS_AFTER_MS;
     let tasks = Tasks::new(config.nbthread, engine, now, pools).ok_or(-sys::ENOMEM)?;
     let fds = FdTable::new(config.maxsock, config.nbthread)?;
+    let callouts = Callouts::new(config.nbthread, config.callout_hz).ok_or(-sys::ENOMEM)?;
     let area = memory::alloc_zeroed(config.nbthread * size_of::<Thread>(), align_of::<Thread>());
     let threads: *mut Thread = area.cast();
     if threads.is_null() {
@@ -164,6 +172,8 @@ fn build(config: Config) -> Result<*mut Core, i32> {
             config,
             tasks,
             fds,
+            callouts,
+            dedicated: Dedicated::new(),
             isolation: Isolation::new(),
             stopping: AtomicBool::new(false),
             running: AtomicBool::new(false),
@@ -179,6 +189,13 @@ fn build(config: Config) -> Result<*mut Core, i32> {
 pub fn deinit() {
     let _life = life();
     let Some(core) = core() else { return };
+    let pending = core.callouts.clear();
+    if pending > 0 {
+        HOOKS.log(
+            WARNING,
+            format_args!("keel_deinit: {pending} callouts were pending and are idle now"),
+        );
+    }
     let left = core.registered.load(Ordering::Relaxed);
     assert!(
         left == 0,

@@ -10,9 +10,13 @@
 //! sleep protocol is in [`sleep`], isolation in [`isolation`].
 
 #[cfg(not(loom))]
+pub mod callouts;
+#[cfg(not(loom))]
 pub mod config;
 #[cfg(not(loom))]
 mod core_state;
+#[cfg(not(loom))]
+mod dedicated;
 #[cfg(not(loom))]
 pub mod hooks;
 pub mod isolation;
@@ -28,6 +32,8 @@ mod turn;
 
 #[cfg(not(loom))]
 pub use core_state::{Core, core, deinit, init, pools, require_core, started};
+#[cfg(not(loom))]
+pub use dedicated::{end_threads, start_threads};
 #[cfg(not(loom))]
 pub use registry::{enter, here, leave, pool_local, tid};
 #[cfg(not(loom))]

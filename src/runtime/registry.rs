@@ -1,8 +1,10 @@
 //! The thread registry: who is bound to which id.
 
+use super::callouts::now_sbt;
 use super::core_state::{core, life, pools, require_core};
 use super::thread::Thread;
 use super::wake;
+use crate::callout::time::granule;
 use crate::pool;
 use crate::sync::atomic::Ordering;
 use crate::sys::{self, thread};
@@ -59,6 +61,7 @@ pub fn enter(tid: usize) -> i32 {
     t.set_now(core.now_ms());
     core.registered.fetch_or(1 << tid, Ordering::Relaxed);
     core.tasks.enter(tid);
+    wake(core.callouts.enter(tid, granule(now_sbt())));
     thread::set_self((&raw const *t).cast_mut().cast());
     // Waiting for an isolated thread must not keep others from leaving.
     drop(life);
@@ -73,18 +76,22 @@ pub fn leave() {
     let core = require_core();
     // SAFETY: this is that thread.
     unsafe { core.tasks.assert_outside(t.tid, "keel_thread_leave") };
+    if let Some(inside) = core.callouts.inside(thread::identity()) {
+        panic!("keel_thread_leave: called from inside {inside}");
+    }
     while core.isolation.isolated(Some(t.tid)) {
         core.isolation.release(Some(t.tid));
     }
     pools().flush_local(&t.local);
     wake(core.tasks.leave(t.tid));
     let _life = life();
+    wake(core.callouts.leave(t.tid));
     core.fds.thread_leave(t.tid);
     t.sleeper().awake();
     thread::set_self(core::ptr::null_mut());
     core.isolation.harmless(t.tid);
     let bit = 1 << t.tid;
-    let others = core.registered.fetch_and(!bit, Ordering::Relaxed) & !bit;
+    let others = core.registered.fetch_and(!bit, Ordering::Relaxed) & !bit & !core.dedicated.ids();
     if others == 0 && !core.running.load(Ordering::Relaxed) {
         // The last one out: the next loops start afresh.
         core.stopping.store(false, Ordering::Relaxed);

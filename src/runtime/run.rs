@@ -28,15 +28,8 @@ impl Plan {
         super::stop();
     }
 
-    // One thread's life.
-    fn live(&self, tid: usize, registered: bool) {
-        if !registered {
-            let rc = registry::enter(tid);
-            if rc < 0 {
-                self.fail(rc);
-                return;
-            }
-        }
+    // One registered thread's life.
+    fn live(&self, tid: usize) {
         let rc = match self.init {
             // SAFETY: the host's function and argument.
             Some(init) => unsafe { init(tid as c_uint, self.arg) },
@@ -46,16 +39,19 @@ impl Plan {
             self.fail(rc);
         }
         turn::run_loop();
-        if !registered {
-            registry::leave();
-        }
     }
 }
 
 impl Body for Plan {
     fn run(&self) {
-        let tid = self.next.fetch_add(1, Ordering::Relaxed);
-        self.live(tid as usize, false);
+        let tid = self.next.fetch_add(1, Ordering::Relaxed) as usize;
+        let rc = registry::enter(tid);
+        if rc < 0 {
+            self.fail(rc);
+            return;
+        }
+        self.live(tid);
+        registry::leave();
     }
 }
 
@@ -81,6 +77,16 @@ pub unsafe fn run(init: Option<Init>, arg: *mut c_void) -> i32 {
     if core.running.swap(true, Ordering::Acquire) {
         return -sys::EALREADY;
     }
+    // Before the others, so that cpu 0 is there when they come: callouts armed
+    // so far stay on it.
+    if !registered {
+        let rc = registry::enter(0);
+        if rc < 0 {
+            // PAIRS: the swap above.
+            core.running.store(false, Ordering::Release);
+            return rc;
+        }
+    }
     let plan = Plan {
         core,
         init,
@@ -100,7 +106,10 @@ pub unsafe fn run(init: Option<Init>, arg: *mut c_void) -> i32 {
             }
         }
     }
-    plan.live(0, registered);
+    plan.live(0);
+    if !registered {
+        registry::leave();
+    }
     for handle in handles.into_iter().flatten() {
         // SAFETY: each is joined once.
         unsafe { sys::thread::join(handle) };

@@ -1,10 +1,12 @@
 //! The run loop, one turn at a time.
 
+use super::callouts::{next_ns, pass};
 use super::core_state::{Core, pools, require_core};
 use super::registry::here;
 use super::thread::Thread;
+use crate::callout::pause::{self, Point};
 use crate::sync::ThreadSet;
-use crate::sync::atomic::Ordering;
+use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sys::{clock, epoll};
 use crate::task::Caller;
 use crate::task::run::Clock;
@@ -16,6 +18,8 @@ const MAX_DELAY_MS: u64 = 60_000;
 struct Loop<'a> {
     core: &'a Core,
     me: &'a Thread,
+    /// Says when the loop is to end.
+    stop: &'a AtomicBool,
 }
 
 impl Clock for Loop<'_> {
@@ -31,9 +35,11 @@ impl Clock for Loop<'_> {
 impl Loop<'_> {
     fn here() -> Option<Loop<'static>> {
         let me = here()?;
+        let core = require_core();
         Some(Loop {
-            core: require_core(),
+            core,
             me,
+            stop: &core.stopping,
         })
     }
 
@@ -42,7 +48,7 @@ impl Loop<'_> {
     }
 
     fn stopping(&self) -> bool {
-        self.core.stopping.load(Ordering::Relaxed)
+        self.stop.load(Ordering::Relaxed)
     }
 
     // Whether anything waits for this thread. Exact after the sleeper's
@@ -51,13 +57,14 @@ impl Loop<'_> {
         self.core.tasks.has_work(self.me.tid) || self.core.fds.has_updates(self.me.tid)
     }
 
-    // Timers, tasks, then the pollers' updates.
+    // Timers, callouts, tasks, then the pollers' updates.
     fn work(&self) {
         self.update_clock();
         let tid = self.me.tid;
         // SAFETY: this is thread `tid`, outside of any handler.
         unsafe {
             self.wake(self.core.tasks.wake_expired(tid, self.me.caller()));
+            pass(&self.core.callouts, tid);
             self.core.tasks.process_runnable(tid, self);
         }
         pools().poll_gc(&self.me.local);
@@ -77,13 +84,23 @@ impl Loop<'_> {
         let own = unsafe { tasks.next_expiry(self.me.tid) };
         // A millisecond of grace: normally its owner does it.
         let others = tasks.next_of_others(self.me.tid, asleep).map(|d| d + 1);
-        let Some(next) = own.into_iter().chain(others).min() else {
+        let task = own.into_iter().chain(others).min();
+        let task = task.map(|date| self.core.ns_of(date));
+        let callout = next_ns(self.core, self.me.tid);
+        let Some(next) = task.into_iter().chain(callout).min() else {
             return max;
         };
-        self.core
-            .ns_of(next)
-            .saturating_sub(clock::monotonic_ns())
-            .min(max)
+        next.saturating_sub(clock::monotonic_ns()).min(max)
+    }
+
+    // The CLOCK_MONOTONIC date of this thread's next timer or callout.
+    fn next_ns(&self) -> Option<u64> {
+        // SAFETY: this is that thread.
+        let task = unsafe { self.core.tasks.next_expiry(self.me.tid) };
+        let task = task.map(|date| self.core.ns_of(date));
+        task.into_iter()
+            .chain(next_ns(self.core, self.me.tid))
+            .min()
     }
 
     // Waits for events, or not at all if there is something to do: the number
@@ -108,6 +125,9 @@ impl Loop<'_> {
                 ns = self.timeout(max_ms);
             }
         }
+        if ns > 0 {
+            pause::at(Point::SleepCommit, core::ptr::null());
+        }
         isolation.harmless(tid);
         let n = self.core.fds.wait(tid, Some(ns));
         self.me.sleeper().awake();
@@ -126,10 +146,9 @@ impl Loop<'_> {
             if self.has_work() || self.stopping() || self.me.sleeper().is_notified() {
                 return None;
             }
-            // SAFETY: this is that thread.
-            let next = unsafe { self.core.tasks.next_expiry(self.me.tid) };
+            let next = self.next_ns();
             let now = clock::monotonic_ns();
-            if next.is_some_and(|d| self.core.ns_of(d) <= now) {
+            if next.is_some_and(|date| date <= now) {
                 return None;
             }
             let isolation = &self.core.isolation;
@@ -162,6 +181,15 @@ pub fn run_loop() {
     };
     // SAFETY: this is that thread.
     unsafe { l.core.tasks.assert_outside(l.me.tid, "run_poll_loop") };
+    while !l.stopping() {
+        l.turn(MAX_DELAY_MS);
+    }
+}
+
+/// Turns until `stop` says so.
+pub(super) fn run_until(stop: &AtomicBool) {
+    let Some(l) = Loop::here() else { return };
+    let l = Loop { stop, ..l };
     while !l.stopping() {
         l.turn(MAX_DELAY_MS);
     }
@@ -232,9 +260,5 @@ pub fn next_deadline_ns() -> u64 {
     if l.has_work() {
         return clock::monotonic_ns();
     }
-    // SAFETY: this is that thread.
-    match unsafe { l.core.tasks.next_expiry(l.me.tid) } {
-        Some(date) => l.core.ns_of(date),
-        None => u64::MAX,
-    }
+    l.next_ns().unwrap_or(u64::MAX)
 }

@@ -4,6 +4,7 @@ pub mod clock;
 pub mod epoll;
 pub mod file;
 pub mod futex;
+pub mod locks;
 pub mod memory;
 pub mod thread;
 

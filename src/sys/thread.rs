@@ -54,6 +54,31 @@ pub fn kernel_id() -> u32 {
     unsafe { libc::gettid() as u32 }
 }
 
+/// A number that no other living thread has, at no cost; never 0.
+#[inline(always)]
+pub fn identity() -> usize {
+    #[cfg(all(target_arch = "x86_64", not(loom)))]
+    {
+        let p: usize;
+        // SAFETY: by the ABI the thread pointer's first word is its own address.
+        unsafe {
+            core::arch::asm!(
+                "mov {p}, qword ptr fs:[0]",
+                p = out(reg) p,
+                options(nostack, readonly, preserves_flags)
+            );
+        }
+        p
+    }
+    #[cfg(all(not(target_arch = "x86_64"), not(loom)))]
+    // SAFETY: the location is this thread's own.
+    unsafe {
+        keel_self_location() as usize
+    }
+    #[cfg(loom)]
+    unreachable!("models name their threads")
+}
+
 /// The number of processors that the process may run on, at least 1.
 pub fn usable_cpus() -> usize {
     // SAFETY: all-zero is a valid empty set, filled in by the kernel.

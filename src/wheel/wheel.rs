@@ -205,6 +205,65 @@ impl Wheel {
         self.due.first()
     }
 
+    /// Unlinks and returns any node, or NULL.
+    ///
+    /// # Safety
+    /// As [`add`](Self::add).
+    pub unsafe fn pop_any(&mut self) -> *mut Node {
+        let mut node = self.due.first();
+        if node.is_null() {
+            node = self.waiting.first();
+        }
+        if node.is_null() && self.rows != 0 {
+            let row = self.rows.trailing_zeros() as usize;
+            let low = self.busy[2 * row];
+            let (word, map) = if low != 0 {
+                (2 * row, low)
+            } else {
+                (2 * row + 1, self.busy[2 * row + 1])
+            };
+            node = self.rings[word * 64 + map.trailing_zeros() as usize].first();
+        }
+        if !node.is_null() {
+            // SAFETY: it is in this wheel.
+            unsafe { self.remove(node) };
+        }
+        node
+    }
+
+    /// Moves the due nodes with this tag before the others; both keep their
+    /// order.
+    ///
+    /// # Safety
+    /// As [`add`](Self::add).
+    pub unsafe fn bring_forward(&mut self, tag: u8) {
+        let mut rest = List::new();
+        let mut first = List::new();
+        // SAFETY: due nodes are the wheel's.
+        unsafe {
+            loop {
+                let node = self.due.pop_front();
+                if node.is_null() {
+                    break;
+                }
+                let list = if (*node).tag == tag {
+                    &mut first
+                } else {
+                    &mut rest
+                };
+                list.push_back(node);
+            }
+            first.append(&mut rest);
+        }
+        self.due = first;
+    }
+
+    /// A date not after [`next`](Self::next), at no cost.
+    #[inline]
+    pub const fn soonest(&self) -> u64 {
+        self.soonest
+    }
+
     /// The first date at which [`advance`](Self::advance) makes something
     /// due; the base if something is due already or it is unfinished.
     #[inline]

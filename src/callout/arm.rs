@@ -1,0 +1,178 @@
+//! Arming: reset, schedule, and what a mover does on the new cpu.
+
+use super::callouts::{Callouts, Held};
+use super::cpu::DIRECT;
+use super::item::{Call, Callout, Queue};
+use super::pause::{self, Point};
+use super::slot::{Deferral, Stage};
+use super::time::Window;
+use crate::sync::ThreadSet;
+use crate::wheel::Node;
+
+/// When to run, and whether before what else is due.
+#[derive(Clone, Copy, Debug)]
+pub struct Arming {
+    /// The granules in which to start.
+    pub window: Window,
+    /// C_DIRECT_EXEC.
+    pub direct: bool,
+}
+
+impl Arming {
+    #[inline]
+    pub(super) const fn tag(self) -> u8 {
+        if self.direct { DIRECT } else { 0 }
+    }
+
+    /// What `node` was filed with.
+    ///
+    /// # Safety
+    /// The lock of its cpu is held.
+    pub(super) const unsafe fn of(node: *const Node) -> Self {
+        // SAFETY: by this function's contract.
+        unsafe {
+            Self {
+                window: Window {
+                    time: (*node).time(),
+                    window: (*node).window(),
+                },
+                direct: (*node).tag == DIRECT,
+            }
+        }
+    }
+}
+
+/// What `reset` is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Reset {
+    /// When.
+    pub arming: Arming,
+    /// What to call; none: what was called before.
+    pub call: Option<Call>,
+    /// On which cpu; none: where the callout is.
+    pub cpu: Option<usize>,
+    /// The granule of the clock, where it was read.
+    pub now: Option<u64>,
+}
+
+impl Callouts {
+    /// Arms `c`: 1 if that replaced an arming whose handler had not started, 0
+    /// if there was none or a drain is under way, which refuses it; and whom
+    /// to wake.
+    ///
+    /// # Safety
+    /// `c` was initialised and lives on; the same below.
+    pub unsafe fn reset(&self, c: &Callout, reset: Reset) -> (i32, ThreadSet) {
+        c.check_live("callout_reset");
+        let mut held = self.hold(c);
+        let running = held.state.slot.names(c);
+        let mut replaced = false;
+        if c.is_shut() {
+            return (0, ThreadSet::EMPTY);
+        }
+        if running {
+            if held.cpu.phase.stage() == Stage::Lockwait {
+                replaced = held.cpu.phase.cancel();
+                held.state.counts.removed += u64::from(replaced);
+            }
+            if held.state.slot.is_draining() {
+                // Refused, and no field touched (CINV-22).
+                return (i32::from(replaced), ThreadSet::EMPTY);
+            }
+        }
+        replaced |= held.unqueue(c);
+        // SAFETY: the lock is held.
+        unsafe {
+            match reset.call {
+                Some(call) => c.set_call(call),
+                None => assert!(
+                    c.call().func.is_some(),
+                    "callout_schedule: the callout was never reset"
+                ),
+            }
+        }
+        c.activate();
+        held.state.counts.armed += 1;
+        let arming = reset.arming;
+        let target = self.usable(reset.cpu.unwrap_or(held.index));
+        let wake = if target == held.index {
+            if let Some(now) = reset.now
+                && held.state.wheel.is_empty()
+            {
+                // An idle wheel's date is old: what is filed from there is
+                // filed too coarsely (L-6).
+                held.state.wheel.reset(now);
+            }
+            held.file(c, arming)
+        } else if running {
+            // It moves when its handler has returned (seed, problem 2).
+            held.state.slot.deferral = Some(Deferral {
+                cpu: target,
+                arming,
+            });
+            c.set_queue(Queue::Deferred);
+            ThreadSet::EMPTY
+        } else {
+            c.home.leave();
+            drop(held);
+            pause::at(Point::BetweenLocks, c);
+            self.settle(c, target, arming, reset.now)
+        };
+        (i32::from(replaced), wake)
+    }
+
+    /// The second half of a move: files `c`, which is nobody's, on `cpu`, or
+    /// on the default cpu if that is closed (seed, problem 1).
+    pub(super) fn settle(
+        &self,
+        c: &Callout,
+        mut cpu: usize,
+        arming: Arming,
+        now: Option<u64>,
+    ) -> ThreadSet {
+        loop {
+            cpu = self.usable(cpu);
+            let mut held = Held::of(self, cpu);
+            if !self.takes(&held) {
+                // Closed since we looked.
+                continue;
+            }
+            c.home.arrive(cpu);
+            held.state.counts.arrived += 1;
+            if let Some(now) = now
+                && held.state.wheel.is_empty()
+            {
+                held.state.wheel.reset(now);
+            }
+            return held.file(c, arming);
+        }
+    }
+}
+
+impl Held<'_> {
+    /// Files `c` here: whom to wake.
+    #[inline]
+    fn file(&mut self, c: &Callout, arming: Arming) -> ThreadSet {
+        if self.cpu.file(&mut self.state, c, arming) {
+            ThreadSet::one(self.index)
+        } else {
+            ThreadSet::EMPTY
+        }
+    }
+
+    /// Takes `c` from where it waits for its date: whether it did.
+    #[inline]
+    pub(super) fn unqueue(&mut self, c: &Callout) -> bool {
+        match c.queue() {
+            Queue::Nowhere => return false,
+            Queue::Wheel => self.cpu.unfile(&mut self.state, c),
+            Queue::Deferred => {
+                // Both marks, or softclock reads one in freed memory (CINV-23).
+                self.state.slot.deferral = None;
+                c.set_queue(Queue::Nowhere);
+            }
+        }
+        self.state.counts.removed += 1;
+        true
+    }
+}

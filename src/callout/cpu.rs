@@ -1,0 +1,195 @@
+//! One callout cpu: its lock, its wheel, its slot.
+
+use super::arm::Arming;
+use super::item::{Callout, Queue};
+use super::pause::{self, Point};
+use super::slot::{Phase, Slot, Trace};
+use crate::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{Mutex, MutexGuard};
+use crate::wheel::Wheel;
+
+/// No date.
+pub(super) const NEVER: u64 = u64::MAX;
+/// Nobody runs a pass.
+pub(super) const NOBODY: usize = 0;
+/// The tag of nodes that want to run first (C_DIRECT_EXEC).
+pub(super) const DIRECT: u8 = 1;
+
+/// What happened on a cpu since `init`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    /// Armings accepted.
+    pub armed: u64,
+    /// Handlers called.
+    pub started: u64,
+    /// Armings removed before their handler was called.
+    pub removed: u64,
+    /// Callouts that came from another cpu.
+    pub arrived: u64,
+    /// Times a TRYLOCK callout found its lock taken.
+    pub retried: u64,
+    /// Handlers that took too long.
+    pub slow: u64,
+}
+
+/// What the lock protects.
+#[derive(Debug)]
+pub(super) struct State {
+    pub wheel: Wheel,
+    pub slot: Slot,
+    /// A thread is registered under this number.
+    pub open: bool,
+    /// Nodes in the wheel with the tag [`DIRECT`].
+    direct: usize,
+    pub counts: Counts,
+    /// The slow handler named last, and when, ns.
+    pub named: (usize, u64),
+}
+
+/// One callout cpu. The records live from `init` to `deinit`, whoever comes
+/// and goes under their number (CINV-29).
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct Cpu {
+    state: Mutex<State>,
+    /// In granules: not after the first date at which a pass has something to
+    /// do. Lowered by whoever arms, made exact by softclock and before sleep.
+    next: AtomicU64,
+    pub(super) phase: Phase,
+    /// Counts executions that drains waited for; they sleep on it (CINV-18).
+    pub(super) generation: AtomicU32,
+    /// Who runs a pass: a thread's identity.
+    pub(super) runner: AtomicUsize,
+    pub(super) trace: Trace,
+}
+
+impl Cpu {
+    /// A cpu that nobody has entered.
+    pub fn new() -> Self {
+        Self {
+            state: Mutex::new(State {
+                wheel: Wheel::new(0),
+                slot: Slot::new(),
+                open: false,
+                direct: 0,
+                counts: Counts::default(),
+                named: (0, 0),
+            }),
+            next: AtomicU64::new(NEVER),
+            phase: Phase::new(),
+            generation: AtomicU32::new(0),
+            runner: AtomicUsize::new(NOBODY),
+            trace: Trace::new(),
+        }
+    }
+
+    #[inline]
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    /// Not after the next date, in granules; [`NEVER`] if nothing is pending.
+    #[inline]
+    pub(super) fn next(&self) -> u64 {
+        self.next.load(Ordering::Relaxed)
+    }
+
+    /// Makes [`next`](Self::next) exact.
+    #[inline]
+    pub(super) fn publish(&self, state: &mut State) -> u64 {
+        let next = state.wheel.next().unwrap_or(NEVER);
+        self.next.store(next, Ordering::Relaxed);
+        next
+    }
+
+    /// Files `c`: whether the cpu has to wake up earlier than it knew. What is
+    /// not in the future is due one granule after the last scan, so that no
+    /// pass ever sees what was armed while it ran (CINV-21).
+    #[inline]
+    #[must_use]
+    pub(super) fn file(&self, state: &mut State, c: &Callout, arming: Arming) -> bool {
+        let node = c.node();
+        let time = arming.window.time.max(state.wheel.now() + 1);
+        // SAFETY: the lock is held, and the callout is on no list; its owner
+        // keeps it where it is while it is pending.
+        unsafe {
+            (*node).tag = arming.tag();
+            state.wheel.add(node, time, arming.window.window);
+        }
+        state.direct += usize::from(arming.direct);
+        c.set_queue(Queue::Wheel);
+        let soonest = state.wheel.soonest();
+        let earlier = soonest < self.next();
+        if earlier {
+            // Relaxed: the waker's fence follows, and the sleeper's precedes
+            // its look (CINV-27).
+            self.next.store(soonest, Ordering::Relaxed);
+        }
+        earlier
+    }
+
+    /// Takes `c` off the wheel.
+    #[inline]
+    pub(super) fn unfile(&self, state: &mut State, c: &Callout) {
+        let node = c.node();
+        // SAFETY: the lock is held, and `c` is in this wheel.
+        unsafe {
+            state.wheel.remove(node);
+            state.direct -= usize::from((*node).tag == DIRECT);
+        }
+        c.set_queue(Queue::Nowhere);
+    }
+
+    /// Takes the next due callout off the wheel.
+    #[inline]
+    pub(super) fn pop_due<'a>(&self, state: &mut State) -> Option<&'a Callout> {
+        // SAFETY: the lock is held; nodes of this wheel are in callouts.
+        unsafe {
+            let node = state.wheel.pop_due();
+            if node.is_null() {
+                return None;
+            }
+            state.direct -= usize::from((*node).tag == DIRECT);
+            let c = Callout::of(node);
+            c.check_live("softclock");
+            c.set_queue(Queue::Nowhere);
+            Some(c)
+        }
+    }
+
+    /// Takes any callout off the wheel, with its arming.
+    pub(super) fn pop_any<'a>(&self, state: &mut State) -> Option<(&'a Callout, Arming)> {
+        // SAFETY: as for pop_due.
+        unsafe {
+            let node = state.wheel.pop_any();
+            if node.is_null() {
+                return None;
+            }
+            let arming = Arming::of(node);
+            state.direct -= usize::from(arming.direct);
+            let c = Callout::of(node);
+            c.set_queue(Queue::Nowhere);
+            Some((c, arming))
+        }
+    }
+
+    /// Moves the wheel to `now`, and what wants to run first to the front.
+    #[inline]
+    pub(super) fn scan(&self, state: &mut State, now: u64, budget: usize) {
+        // SAFETY: the lock is held.
+        unsafe {
+            if state.wheel.advance(now, budget) {
+                pause::at(Point::Refile, core::ptr::null());
+            }
+            if state.direct > 0 {
+                state.wheel.bring_forward(DIRECT);
+            }
+        }
+    }
+}
+
+impl Default for Cpu {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,166 @@
+//! What a caller embeds: one callout.
+
+use super::live::Live;
+use super::lock::Lock;
+use super::migrate::Home;
+use crate::sync::UnsafeCell;
+use crate::sync::atomic::{AtomicU32, Ordering};
+use crate::wheel::Node;
+use core::ffi::c_void;
+
+/// A handler, or what an asynchronous drain calls.
+pub type Func = unsafe extern "C" fn(*mut c_void);
+
+/// Softclock tries the associated lock instead of waiting for it.
+pub const CALLOUT_TRYLOCK: u32 = 0x0001;
+/// The handler frees the associated lock itself.
+pub const CALLOUT_RETURNUNLOCKED: u32 = 0x0010;
+
+/// What a handler is called with.
+#[derive(Clone, Copy, Debug)]
+pub struct Call {
+    /// The handler; none before the first arming.
+    pub func: Option<Func>,
+    /// Its argument.
+    pub arg: *mut c_void,
+}
+
+/// Where a callout waits for its date.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(super) enum Queue {
+    /// Nowhere: it is not pending.
+    Nowhere = 0,
+    /// In the wheel of its cpu, due or not.
+    Wheel = 1,
+    /// In the slot that runs it, to be moved to another cpu afterwards.
+    Deferred = 2,
+}
+
+/// One callout. All zeroes is an idle one without a lock, on cpu 0.
+///
+/// The first half is what arming and stopping touch.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Callout {
+    /// Under the lock of `cpus[home]`, as `queue`, `call` and `shut`.
+    // Not loom's cell: the wheel finds the callout by its node's address.
+    node: core::cell::UnsafeCell<Node>,
+    pub(super) call: UnsafeCell<Call>,
+    pub(super) home: Home,
+    queue: AtomicU32,
+    active: AtomicU32,
+    shut: AtomicU32,
+    /// Written by init alone, as `flags`.
+    pub(super) lock: Lock,
+    pub(super) flags: u32,
+    pub(super) live: Live,
+    _reserved: [u64; 3],
+}
+
+#[cfg(not(loom))]
+const _: () = assert!(size_of::<Callout>() == 128 && align_of::<Callout>() == 8);
+
+impl Callout {
+    /// An idle callout.
+    pub fn new(lock: Lock, flags: u32) -> Self {
+        Self {
+            node: core::cell::UnsafeCell::new(Node::new(0)),
+            call: UnsafeCell::new(Call {
+                func: None,
+                arg: core::ptr::null_mut(),
+            }),
+            home: Home::new(),
+            queue: AtomicU32::new(Queue::Nowhere as u32),
+            active: AtomicU32::new(0),
+            shut: AtomicU32::new(0),
+            lock,
+            flags,
+            live: Live::new(),
+            _reserved: [0; 3],
+        }
+    }
+
+    /// Whether the callout has a date. Exact under the associated lock.
+    #[inline]
+    pub fn is_pending(&self) -> bool {
+        self.queue.load(Ordering::Relaxed) != Queue::Nowhere as u32
+    }
+
+    #[inline]
+    pub(super) fn queue(&self) -> Queue {
+        match self.queue.load(Ordering::Relaxed) {
+            0 => Queue::Nowhere,
+            1 => Queue::Wheel,
+            _ => Queue::Deferred,
+        }
+    }
+
+    #[inline]
+    pub(super) fn set_queue(&self, queue: Queue) {
+        self.queue.store(queue as u32, Ordering::Relaxed);
+    }
+
+    /// The caller's own mark: set by arming, cleared by stopping and by
+    /// [`deactivate`](Self::deactivate).
+    #[inline]
+    pub fn is_active(&self) -> bool {
+        self.active.load(Ordering::Relaxed) != 0
+    }
+
+    // A word of its own: there is nothing beside the mark that a store could
+    // overwrite (CINV-5, M-13).
+    #[inline]
+    pub(super) fn activate(&self) {
+        self.active.store(1, Ordering::Relaxed);
+    }
+
+    /// Clears the caller's mark.
+    #[inline]
+    pub fn deactivate(&self) {
+        self.active.store(0, Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(super) fn is_shut(&self) -> bool {
+        self.shut.load(Ordering::Relaxed) != 0
+    }
+
+    /// Refuses every later arming. Under the lock, or without a core.
+    pub(crate) fn shut(&self) {
+        self.shut.store(1, Ordering::Relaxed);
+    }
+
+    /// # Safety
+    /// The lock of the callout's cpu is held, here and below.
+    #[inline]
+    pub(super) unsafe fn call(&self) -> Call {
+        // SAFETY: by this function's contract.
+        self.call.with(|p| unsafe { *p })
+    }
+
+    /// # Safety
+    /// As [`call`](Self::call).
+    #[inline]
+    pub(super) unsafe fn set_call(&self, call: Call) {
+        // SAFETY: by this function's contract.
+        self.call.with_mut(|p| unsafe { *p = call });
+    }
+
+    /// Its place in a wheel.
+    #[inline]
+    pub(super) fn node(&self) -> *mut Node {
+        self.node.get()
+    }
+
+    /// The callout that `node` is in.
+    ///
+    /// # Safety
+    /// It is in one.
+    #[inline]
+    pub(super) unsafe fn of<'a>(node: *mut Node) -> &'a Self {
+        const { assert!(core::mem::offset_of!(Callout, node) == 0) };
+        // SAFETY: the node comes first.
+        unsafe { &*node.cast::<Self>() }
+    }
+}
