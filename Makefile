@@ -247,6 +247,17 @@ check-valgrind: $(C_PROGRAMS) $(EXAMPLES) ## C tests and proxy under valgrind's 
 		sh -c 'RUNNER="$(MEMCHECK)" tools/programs.sh $(filter $(BUILD)/c-tests/api/%,$(C_PROGRAMS)); \
 			$(call traffic,$(MEMCHECK) $(abspath $(BUILD))/proxy,500,300)'
 
+MIGRATIONS ?= 10000000
+.PHONY: stress migrations
+stress: ## ten million callout migrations: plain, under ThreadSanitizer, under AddressSanitizer
+	$(Q)for sanitizer in '' thread address; do \
+		$(MAKE) --no-print-directory SANITIZE=$$sanitizer migrations || exit 1; \
+	done
+
+migrations: $(BUILD)/c-tests/stress/callout_migration
+	$(call say,RUN,$<)
+	$(Q)$(STAGE_ENV) TSAN_OPTIONS="halt_on_error=1 $$TSAN_OPTIONS" $< $(MIGRATIONS)
+
 # --- the rest --------------------------------------------------------------
 
 BENCHES := $(patsubst benches/%.c,$(BUILD)/benches/%,$(wildcard benches/*.c))
