@@ -950,6 +950,7 @@ static const struct command {
 	{ "show pools", keel_dump_pools, "memory, by kind of object" },
 	{ "show tasks", keel_dump_tasks, "tasks and tasklets" },
 	{ "show fd", keel_dump_fds, "file descriptors" },
+	{ "show callouts", keel_dump_callouts, "callouts, by the thread that runs them" },
 	{ "quit", NULL, "end this session" },
 };
 #define NB_COMMANDS (sizeof(commands) / sizeof(*commands))
@@ -957,7 +958,7 @@ static const struct command {
 static int show_help(int out)
 {
 	for (size_t i = 0; i < NB_COMMANDS; i++)
-		dprintf(out, "%-12s %s\n", commands[i].name, commands[i].help);
+		dprintf(out, "%-13s %s\n", commands[i].name, commands[i].help);
 	return 0;
 }
 

@@ -200,8 +200,8 @@ answer_to() {
 
 @test "the admin socket answers its commands, and survives garbage" {
 	with_origin
-	[[ "$(ask help)" == *"show info"*"show pools"*"show tasks"*"show fd"* ]]
-	for command in 'show info' 'show pools' 'show tasks' 'show fd'; do
+	[[ "$(ask help)" == *"show info"*"show pools"*"show tasks"*"show fd"*"show callouts"* ]]
+	for command in 'show info' 'show pools' 'show tasks' 'show fd' 'show callouts'; do
 		[ -n "$(ask "$command")" ]
 	done
 	[ "$(ask 'drop tables' | wc -l)" -eq 1 ]

@@ -17,6 +17,10 @@
 //! default cpu, callouts of a thread that leaves move there, and with no thread
 //! at all they wait for the first that comes.
 //!
+//! The child of a fork() may go on using callouts: what was pending is pending
+//! there, what another thread was executing counts as over, and the drain
+//! functions of such executions are not called.
+//!
 //! Differences from FreeBSD: there is no Giant; the active mark is cleared by
 //! every stop and drain; stop tells the truth while softclock waits for the
 //! associated lock or has just left it; an asynchronous drain prevents a handler
@@ -207,7 +211,7 @@ fn call(func: Option<Func>, arg: *mut c_void, name: &str) -> Option<Call> {
 
 #[inline(always)]
 fn ticks(n: c_int) -> (sbintime_t, sbintime_t) {
-    (callouts::tick() * sbintime_t::from(n), 0)
+    (callouts::tick().length * sbintime_t::from(n), 0)
 }
 
 /// Makes c an idle callout without an associated lock. mpsafe is FreeBSD's

@@ -1,7 +1,7 @@
 //! Arming: reset, schedule, and what a mover does on the new cpu.
 
 use super::callouts::{Callouts, Held};
-use super::cpu::DIRECT;
+use super::cpu::{Cpu, DIRECT};
 use super::item::{Call, Callout, Queue};
 use super::pause::{self, Point};
 use super::slot::{Deferral, Stage};
@@ -113,10 +113,8 @@ impl Callouts {
             c.set_queue(Queue::Deferred);
             ThreadSet::EMPTY
         } else {
-            c.home.leave();
-            drop(held);
-            pause::at(Point::BetweenLocks, c);
-            self.settle(c, target, arming, reset.now)
+            let leaving = held.part_with(c);
+            self.settle(leaving, target, arming, reset.now)
         };
         (i32::from(replaced), wake)
     }
@@ -125,7 +123,7 @@ impl Callouts {
     /// on the default cpu if that is closed (seed, problem 1).
     pub(super) fn settle(
         &self,
-        c: &Callout,
+        Leaving { c, from }: Leaving,
         mut cpu: usize,
         arming: Arming,
         now: Option<u64>,
@@ -138,6 +136,7 @@ impl Callouts {
                 continue;
             }
             c.home.arrive(cpu);
+            from.moved();
             held.state.counts.arrived += 1;
             if let Some(now) = now
                 && held.state.wheel.is_empty()
@@ -146,6 +145,29 @@ impl Callouts {
             }
             return held.file(c, arming);
         }
+    }
+}
+
+/// A callout between two cpus, and the one that it left.
+#[must_use]
+pub(super) struct Leaving<'a> {
+    c: &'a Callout,
+    from: &'a Cpu,
+}
+
+impl<'a> Held<'a> {
+    /// The first half of a move: `c`, which is on no list and named by no slot,
+    /// becomes nobody's, and the lock is free.
+    pub(super) fn part_with<'b>(self, c: &'b Callout) -> Leaving<'b>
+    where
+        'a: 'b,
+    {
+        self.cpu.moves();
+        c.home.leave();
+        let from = self.cpu;
+        drop(self);
+        pause::at(Point::BetweenLocks, c);
+        Leaving { c, from }
     }
 }
 

@@ -2,10 +2,9 @@
 
 use super::cpu::{Counts, Cpu, NEVER, NOBODY, State};
 use super::item::{Callout, Queue};
-use super::pause::{self, Point};
 use super::slot::{Deferral, Last, Stage};
-use super::time::{SECOND, Sbt};
-use crate::sync::atomic::{AtomicU64, Ordering};
+use super::time::Tick;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{MutexGuard, ThreadSet};
 use crate::sys::memory;
 
@@ -17,7 +16,9 @@ pub struct Callouts {
     /// The numbers under which a thread is registered. A bit changes under the
     /// lock of its cpu.
     open: AtomicU64,
-    tick: Sbt,
+    /// Closed cpus hold callouts, after a fork; the next pass moves them.
+    stranded: AtomicBool,
+    tick: Tick,
 }
 
 // SAFETY: the records are shared by design.
@@ -81,12 +82,14 @@ impl Callouts {
             cpus,
             count,
             open: AtomicU64::new(0),
-            tick: SECOND / Sbt::from(hz),
+            stranded: AtomicBool::new(false),
+            tick: Tick::new(hz),
         })
     }
 
-    /// A tick's length.
-    pub fn tick(&self) -> Sbt {
+    /// What a tick is.
+    #[inline]
+    pub fn tick(&self) -> Tick {
         self.tick
     }
 
@@ -108,6 +111,29 @@ impl Callouts {
         } else {
             open.trailing_zeros() as usize
         }
+    }
+
+    /// After a fork: nobody is registered but `cpu`.
+    #[cfg(not(loom))]
+    pub(super) fn keep_open(&self, cpu: Option<usize>) {
+        let open = cpu.map_or(0, |cpu| 1 << cpu);
+        self.open.store(open, Ordering::Relaxed);
+    }
+
+    #[cfg(not(loom))]
+    pub(super) fn strand(&self) {
+        self.stranded.store(true, Ordering::Relaxed);
+    }
+
+    /// Moves what closed cpus hold: whom to wake.
+    #[inline]
+    pub(super) fn gather(&self) -> ThreadSet {
+        if !self.stranded.load(Ordering::Relaxed) || !self.stranded.swap(false, Ordering::Relaxed) {
+            return ThreadSet::EMPTY;
+        }
+        (0..self.count)
+            .filter(|&cpu| self.usable(cpu) != cpu)
+            .fold(ThreadSet::EMPTY, |wake, cpu| wake.and(self.evacuate(cpu)))
     }
 
     /// Whether callouts may be filed on the cpu: it is open, or there is no
@@ -209,10 +235,8 @@ impl Callouts {
                 c.set_queue(Queue::Deferred);
                 continue;
             }
-            c.home.leave();
-            drop(held);
-            pause::at(Point::BetweenLocks, c);
-            wake = wake.and(self.settle(c, to, arming, None));
+            let leaving = held.part_with(c);
+            wake = wake.and(self.settle(leaving, to, arming, None));
         }
     }
 

@@ -58,6 +58,8 @@ pub struct Cpu {
     pub(super) phase: Phase,
     /// Counts executions that drains waited for; they sleep on it (CINV-18).
     pub(super) generation: AtomicU32,
+    /// Callouts that have left and not arrived yet; only fork() asks.
+    moving: AtomicU32,
     /// Who runs a pass: a thread's identity.
     pub(super) runner: AtomicUsize,
     pub(super) trace: Trace,
@@ -78,6 +80,7 @@ impl Cpu {
             next: AtomicU64::new(NEVER),
             phase: Phase::new(),
             generation: AtomicU32::new(0),
+            moving: AtomicU32::new(0),
             runner: AtomicUsize::new(NOBODY),
             trace: Trace::new(),
         }
@@ -86,6 +89,30 @@ impl Cpu {
     #[inline]
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock()
+    }
+
+    /// A callout leaves. Under the lock.
+    pub(super) fn moves(&self) {
+        self.moving.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One that left has arrived. Under the other cpu's lock.
+    pub(super) fn moved(&self) {
+        self.moving.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether a callout is on its way from here. With all locks held.
+    #[cfg(not(loom))]
+    pub(super) fn is_moving(&self) -> bool {
+        self.moving.load(Ordering::Relaxed) != 0
+    }
+
+    /// # Safety
+    /// This thread holds the lock, whose guard it has forgotten.
+    #[cfg(not(loom))]
+    pub(super) unsafe fn force_unlock(&self, alone: bool) {
+        // SAFETY: by this function's contract.
+        unsafe { self.state.force_unlock(alone) };
     }
 
     /// Not after the next date, in granules; [`NEVER`] if nothing is pending.

@@ -50,6 +50,8 @@ mod cancel;
 mod cpu;
 #[cfg(not(loom))]
 mod dump;
+#[cfg(not(loom))]
+mod fork;
 mod item;
 mod live;
 mod lock;

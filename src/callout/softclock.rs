@@ -1,7 +1,7 @@
 //! Running what is due: one pass, one execution, its completion.
 
 use super::arm::Arming;
-use super::callouts::Callouts;
+use super::callouts::{Callouts, Held};
 use super::cpu::{Cpu, NEVER, NOBODY, State};
 use super::item::{CALLOUT_RETURNUNLOCKED, CALLOUT_TRYLOCK, Callout};
 use super::pause::{self, Point};
@@ -43,6 +43,7 @@ impl Callouts {
                 Inside(self, me)
             );
         }
+        env.wake(self.gather());
         if rec.next() == NEVER {
             return;
         }
@@ -203,10 +204,15 @@ impl<'a, E: Env> Pass<'a, E> {
             // have taken the deferral away.
             let c = unsafe { &*c };
             c.set_queue(super::item::Queue::Nowhere);
-            c.home.leave();
-            drop(state);
-            pause::at(Point::BetweenLocks, c);
-            let wake = self.all.settle(c, deferral.cpu, deferral.arming, None);
+            let held = Held {
+                index: self.cpu,
+                cpu: rec,
+                state,
+            };
+            let leaving = held.part_with(c);
+            let wake = self
+                .all
+                .settle(leaving, deferral.cpu, deferral.arming, None);
             self.env.wake(wake);
             state = rec.lock();
         }

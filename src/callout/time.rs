@@ -83,6 +83,38 @@ impl Window {
     }
 }
 
+/// A tick's length, and what it takes to divide by it quickly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tick {
+    /// In sbintime.
+    pub length: Sbt,
+    /// 2^64 / length, rounded down.
+    inverse: u64,
+}
+
+impl Tick {
+    /// `hz` per second, 1 to 2^31.
+    pub const fn new(hz: u32) -> Self {
+        let length = SECOND / hz as Sbt;
+        Self {
+            length,
+            inverse: u64::MAX / length as u64,
+        }
+    }
+
+    /// The last tick at or before `date`, which is not negative.
+    #[inline]
+    pub const fn before(self, date: Sbt) -> Sbt {
+        let n = ((date as u128 * self.inverse as u128) >> 64) as Sbt;
+        let mut tick = n * self.length;
+        // The quotient is at most two too small.
+        while date - tick >= self.length {
+            tick += self.length;
+        }
+        tick
+    }
+}
+
 /// The precision that an interval has by itself, or by C_PREL in `flags`.
 const fn own_precision(interval: Sbt, flags: i32) -> Sbt {
     let prel = (flags >> 1) & 0x7f;
@@ -95,13 +127,13 @@ const fn own_precision(interval: Sbt, flags: i32) -> Sbt {
 }
 
 /// The date and the precision that `interval`, `precision` and `flags` stand
-/// for; `tick` is a tick's length, and `now` reads the clock.
+/// for; `now` reads the clock.
 #[inline]
 pub fn when(
     interval: Sbt,
     precision: Sbt,
     flags: i32,
-    tick: Sbt,
+    tick: Tick,
     now: impl FnOnce() -> Sbt,
 ) -> (Sbt, Sbt) {
     if flags & (C_ABSOLUTE | C_PRECALC) != 0 {
@@ -109,16 +141,16 @@ pub fn when(
     }
     let hardclock = flags & C_HARDCLOCK != 0;
     let interval = if hardclock {
-        interval.max(tick)
+        interval.max(tick.length)
     } else {
         interval
     };
     let now = now();
     let base = if hardclock {
-        now - now % tick
-    } else if interval >= COARSE.saturating_mul(tick) {
+        tick.before(now)
+    } else if interval >= COARSE * tick.length {
         // Counted from the tick before now, so one more: never early.
-        now - now % tick + tick
+        tick.before(now) + tick.length
     } else {
         now
     };
@@ -133,6 +165,26 @@ mod tests {
     use super::*;
 
     const TICK: Sbt = SECOND / 1000;
+
+    #[test]
+    fn ticks_are_multiples() {
+        for hz in [1, 3, 100, 1000, 1024, 1_000_000] {
+            let t = Tick::new(hz);
+            for date in [
+                0,
+                1,
+                t.length - 1,
+                t.length,
+                7 * t.length,
+                Sbt::MAX / 2,
+                Sbt::MAX,
+            ] {
+                for date in [date, date - date.min(1), date.saturating_add(1)] {
+                    assert_eq!(t.before(date), date - date % t.length);
+                }
+            }
+        }
+    }
 
     #[test]
     fn a_sleeper_wakes_inside_its_granule() {
@@ -168,7 +220,7 @@ mod tests {
 
     #[test]
     fn a_tick_tolerates_a_granule() {
-        let (date, precision) = when(TICK, 0, C_HARDCLOCK, TICK, || 5 * TICK + 7);
+        let (date, precision) = when(TICK, 0, C_HARDCLOCK, Tick::new(1000), || 5 * TICK + 7);
         assert_eq!((date, precision), (6 * TICK, TICK >> 4));
         assert!(precision >= 1 << 18);
     }
@@ -176,7 +228,7 @@ mod tests {
     #[test]
     fn short_intervals_count_from_now_and_long_ones_from_a_tick() {
         let now = 100 * TICK + 77;
-        let f = |interval, flags| when(interval, 0, flags, TICK, || now).0;
+        let f = |interval, flags| when(interval, 0, flags, Tick::new(1000), || now).0;
         assert_eq!(f(15 * TICK, 0), now + 15 * TICK);
         assert_eq!(f(16 * TICK, 0), 100 * TICK + 17 * TICK);
         assert_eq!(f(0, C_HARDCLOCK), 101 * TICK);
@@ -187,7 +239,7 @@ mod tests {
 
     #[test]
     fn precision_is_the_larger_of_two() {
-        let p = |precision, flags| when(SECOND, precision, flags, TICK, || 0).1;
+        let p = |precision, flags| when(SECOND, precision, flags, Tick::new(1000), || 0).1;
         assert_eq!(p(0, 0), SECOND >> 4);
         assert_eq!(p(SECOND, 0), SECOND);
         for x in [0, 1, 5, 31] {

@@ -49,6 +49,8 @@ impl FdTable {
         if t.epfd() >= 0 {
             return -sys::EBUSY;
         }
+        // In the child of a fork the former thread may have vanished in there.
+        t.busy.store(false, Ordering::Relaxed);
         let area = self.maxsock() * size_of::<AtomicU32>();
         if t.local.ring().is_null() {
             let ring = memory::map_pages(area);

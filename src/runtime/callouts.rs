@@ -1,9 +1,10 @@
 //! Callouts for the C face: the clock, waking, harmless waits, log lines.
 
+use super::config::DEFAULT_HZ;
 use super::core_state::{Core, core, require_core};
 use super::hooks::WARNING;
 use super::{HOOKS, registry, wake};
-use crate::callout::time::{self, Sbt, Window, when};
+use crate::callout::time::{self, Sbt, Tick, Window, when};
 use crate::callout::{self, Arming, Call, Callout, Callouts, Drain, Func, Waiting};
 use crate::sync::ThreadSet;
 use crate::sys::{clock, thread};
@@ -27,9 +28,18 @@ impl callout::Env for Process {
 }
 
 /// Sbintime now.
-#[inline]
 pub fn now_sbt() -> Sbt {
-    time::from_ns(clock::monotonic_ns())
+    clock::monotonic_fraction() as Sbt
+}
+
+// The same for arming: on a registered thread a few microseconds late, and at
+// half the price.
+#[inline]
+fn arming_now() -> Sbt {
+    match registry::here() {
+        Some(t) => t.clock.now() as Sbt,
+        None => now_sbt(),
+    }
 }
 
 // The calling thread is awake, and looks at its wheel before it sleeps.
@@ -46,9 +56,10 @@ pub fn current_cpu() -> usize {
     registry::tid().unwrap_or_else(|| require_core().callouts.usable(0))
 }
 
-/// A tick's length; that of the default rate before `init`.
-pub fn tick() -> Sbt {
-    core().map_or(time::SECOND / 1000, |core| core.callouts.tick())
+/// What a tick is; one of the default rate before `init`.
+#[inline]
+pub fn tick() -> Tick {
+    core().map_or(const { Tick::new(DEFAULT_HZ) }, |core| core.callouts.tick())
 }
 
 /// The date and the precision that an interval stands for, from now.
@@ -73,7 +84,7 @@ pub unsafe fn reset(
     let callouts = &require_core().callouts;
     let mut now = None;
     let read = || {
-        let read = now_sbt();
+        let read = arming_now();
         now = Some(time::granule(read));
         read
     };

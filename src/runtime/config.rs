@@ -13,7 +13,8 @@ pub const MAX_THREADS: usize = 64;
 const MAX_SOCK: u64 = 1 << 20;
 const DEFAULT_DEPTH: u32 = 200;
 const DEFAULT_CACHE: usize = 512 * 1024;
-const DEFAULT_HZ: u32 = 1000;
+/// Ticks per second of callouts.
+pub const DEFAULT_HZ: u32 = 1000;
 
 /// A configuration without open questions.
 #[derive(Clone, Copy)]

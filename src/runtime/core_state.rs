@@ -102,6 +102,11 @@ pub fn started() -> bool {
     core().is_some()
 }
 
+/// The lock behind [`life`].
+pub(super) fn life_lock() -> &'static Mutex<()> {
+    &LIFE
+}
+
 /// Serialises coming and going.
 pub(super) fn life() -> crate::sync::MutexGuard<'static, ()> {
     LIFE.lock()
@@ -114,6 +119,9 @@ pub fn init(config: Config) -> i32 {
         return -sys::EALREADY;
     }
     HOOKS.install(&config);
+    if !super::fork::install() {
+        return -sys::ENOMEM;
+    }
     match build(config) {
         Ok(core) => {
             // PAIRS: core's Acquire.

@@ -85,6 +85,17 @@ impl Dedicated {
         }
     }
 
+    /// In the child of a fork: they are not there.
+    ///
+    /// # Safety
+    /// No other thread is.
+    pub unsafe fn forget(&self) {
+        // SAFETY: whoever held it is gone, and what it protects is overwritten.
+        unsafe { self.handles.force_unlock(true) };
+        *self.handles.lock() = [None; MAX_THREADS];
+        self.ids.store(0, Ordering::Relaxed);
+    }
+
     /// The ids of these threads.
     pub fn ids(&self) -> u64 {
         self.ids.load(Ordering::Relaxed)

@@ -150,6 +150,17 @@ impl Isolation {
         crate::sys::futex::wake_all(&self.owner);
     }
 
+    /// In the child of a fork, which has the thread `me` alone: nobody else is
+    /// busy or isolated.
+    #[cfg(not(loom))]
+    pub fn only(&self, me: Option<usize>) {
+        let mine = me.map_or(0, |tid| 1 << tid);
+        self.busy.fetch_and(mine, Ordering::Relaxed);
+        if !self.isolated(me) {
+            self.owner.store(NOBODY, Ordering::Relaxed);
+        }
+    }
+
     /// Whether this thread is the isolated one.
     #[inline]
     pub fn isolated(&self, me: Option<usize>) -> bool {

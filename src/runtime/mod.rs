@@ -18,6 +18,8 @@ mod core_state;
 #[cfg(not(loom))]
 mod dedicated;
 #[cfg(not(loom))]
+mod fork;
+#[cfg(not(loom))]
 pub mod hooks;
 pub mod isolation;
 #[cfg(not(loom))]

@@ -59,6 +59,7 @@ pub fn enter(tid: usize) -> i32 {
     pools().attach(&t.local);
     t.hosted.store(false, Ordering::Relaxed);
     t.set_now(core.now_ms());
+    t.clock.start();
     core.registered.fetch_or(1 << tid, Ordering::Relaxed);
     core.tasks.enter(tid);
     wake(core.callouts.enter(tid, granule(now_sbt())));

@@ -3,6 +3,7 @@
 use super::sleep::{Sleeper, Wake};
 use crate::pool;
 use crate::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use crate::sys::tsc::FastClock;
 use crate::sys::{epoll, file};
 use crate::task::Caller;
 
@@ -18,12 +19,14 @@ pub struct Thread {
     eventfd: AtomicI32,
     /// The cached date, ms; the owner's alone.
     now: AtomicU64,
+    /// For dates of callouts; the owner's alone.
+    pub(super) clock: FastClock,
     /// A host polls this thread's descriptor instead of running its loop.
     pub(super) hosted: AtomicBool,
 }
 
-// SAFETY: `local` keeps its own contract (only the owner uses it); the rest
-// is atomic.
+// SAFETY: `local` keeps its own contract (only the owner uses it), and so does
+// `clock`; the rest is atomic.
 unsafe impl Sync for Thread {}
 
 impl Thread {
@@ -34,6 +37,7 @@ impl Thread {
             sleeper: Sleeper::new(),
             eventfd: AtomicI32::new(-1),
             now: AtomicU64::new(0),
+            clock: FastClock::new(),
             hosted: AtomicBool::new(false),
         }
     }

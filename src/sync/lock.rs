@@ -1,5 +1,9 @@
 //! A lock for short critical sections: spins a little, then sleeps in the
-//! kernel. One word; no allocation; works in a C library without std.
+//! kernel. Two words; no allocation; works in a C library without std.
+//!
+//! Freeing it is a plain store and a look for sleepers, half the price of an
+//! exchange. The look may miss somebody who is just going to sleep, since a
+//! later load can overtake a store; that is why nobody sleeps for long.
 
 use super::UnsafeCell;
 #[cfg(not(loom))]
@@ -10,17 +14,20 @@ use core::ops::{Deref, DerefMut};
 const FREE: u32 = 0;
 #[cfg(not(loom))]
 const HELD: u32 = 1;
-/// Held, and somebody may sleep on the word.
-#[cfg(not(loom))]
-const CONTENDED: u32 = 2;
 #[cfg(not(loom))]
 const SPINS: u32 = 100;
+/// The longest sleep, ns.
+#[cfg(not(loom))]
+const NAP: u64 = 1_000_000;
 
 /// Data behind a lock.
 #[derive(Debug)]
 pub struct Mutex<T> {
     #[cfg(not(loom))]
     word: AtomicU32,
+    /// Who sleeps on the word, or is about to.
+    #[cfg(not(loom))]
+    sleepers: AtomicU32,
     #[cfg(loom)]
     word: loom::sync::Mutex<()>,
     data: UnsafeCell<T>,
@@ -37,6 +44,7 @@ impl<T> Mutex<T> {
     pub const fn new(data: T) -> Self {
         Self {
             word: AtomicU32::new(FREE),
+            sleepers: AtomicU32::new(0),
             data: UnsafeCell::new(data),
         }
     }
@@ -75,25 +83,46 @@ impl<T> Mutex<T> {
     }
 
     #[cfg(not(loom))]
+    #[inline]
+    fn try_take(&self) -> bool {
+        // PAIRS: MutexGuard::drop's Release; what the last holder wrote.
+        self.word.load(Ordering::Relaxed) == FREE
+            && self
+                .word
+                .compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed)
+                .is_ok()
+    }
+
+    /// Frees the lock for a holder who has forgotten the guard; `alone`: all
+    /// who slept on it are gone, as after a fork.
+    ///
+    /// # Safety
+    /// This thread holds the lock.
+    #[cfg(not(loom))]
+    pub unsafe fn force_unlock(&self, alone: bool) {
+        if alone {
+            self.sleepers.store(0, Ordering::Relaxed);
+        }
+        drop(MutexGuard { mutex: self });
+    }
+
+    #[cfg(not(loom))]
     #[cold]
     fn lock_slow(&self) {
         for _ in 0..SPINS {
-            // PAIRS: MutexGuard::drop's Release.
-            if self.word.load(Ordering::Relaxed) == FREE
-                && self
-                    .word
-                    .compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed)
-                    .is_ok()
-            {
+            if self.try_take() {
                 return;
             }
             super::spin_hint();
         }
-        // PAIRS: MutexGuard::drop's Release. A sleeper leaves the word at
-        // CONTENDED, since it cannot know whether it was the only one.
-        while self.word.swap(CONTENDED, Ordering::Acquire) != FREE {
-            crate::sys::futex::wait(&self.word, CONTENDED);
+        self.sleepers.fetch_add(1, Ordering::Relaxed);
+        while !self.try_take() {
+            // WINDOW: the holder has looked for sleepers before it could see
+            // this one, and its store is not visible yet: nobody wakes us. The
+            // nap ends by itself.
+            crate::sys::futex::wait_for(&self.word, HELD, NAP);
         }
+        self.sleepers.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -127,7 +156,9 @@ impl<T> Drop for MutexGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
         // PAIRS: lock's Acquire; publishes what this holder wrote.
-        if self.mutex.word.swap(FREE, Ordering::Release) == CONTENDED {
+        self.mutex.word.store(FREE, Ordering::Release);
+        // WINDOW: as in lock_slow.
+        if self.mutex.sleepers.load(Ordering::Relaxed) != 0 {
             crate::sys::futex::wake_one(&self.mutex.word);
         }
     }

@@ -1,21 +1,31 @@
 //! CLOCK_MONOTONIC, and the thread's CPU clock for profiling.
 
-fn read(clock: libc::clockid_t) -> u64 {
+fn read(clock: libc::clockid_t) -> libc::timespec {
     let mut ts = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
     // SAFETY: `ts` is valid for writing; both clocks always exist.
     unsafe { libc::clock_gettime(clock, &mut ts) };
+    ts
+}
+
+fn ns(ts: libc::timespec) -> u64 {
     ts.tv_sec as u64 * 1_000_000_000 + ts.tv_nsec as u64
 }
 
 /// Nanoseconds of CLOCK_MONOTONIC.
 pub fn monotonic_ns() -> u64 {
-    read(libc::CLOCK_MONOTONIC)
+    ns(read(libc::CLOCK_MONOTONIC))
+}
+
+/// Seconds of CLOCK_MONOTONIC in 32.32 fixed point, rounded down.
+pub fn monotonic_fraction() -> u64 {
+    let ts = read(libc::CLOCK_MONOTONIC);
+    ((ts.tv_sec as u64) << 32) + ((ts.tv_nsec as u64) << 32) / 1_000_000_000
 }
 
 /// Nanoseconds of CPU time that the calling thread has used.
 pub fn thread_cpu_ns() -> u64 {
-    read(libc::CLOCK_THREAD_CPUTIME_ID)
+    ns(read(libc::CLOCK_THREAD_CPUTIME_ID))
 }

@@ -1,6 +1,7 @@
 //! Descriptors: flags, closing, limits, and text output.
 
 use super::errno;
+use core::ffi::CStr;
 use core::fmt;
 
 /// Sets O_NONBLOCK in place of all other status flags: 0 or -1 with errno.
@@ -49,6 +50,23 @@ pub fn close_from(start: i32) {
     for fd in start as i32..soft_fd_limit().min(i32::MAX as u64) as i32 {
         close(fd);
     }
+}
+
+/// Whether the file at `path` can be read and begins with `text`, 16 bytes at
+/// most.
+pub fn starts_with(path: &CStr, text: &[u8]) -> bool {
+    let mut bytes = [0u8; 16];
+    // SAFETY: the path ends with a 0, and the buffer has its length.
+    let n = unsafe {
+        let fd = libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
+        if fd < 0 {
+            return false;
+        }
+        let n = libc::read(fd, bytes.as_mut_ptr().cast(), bytes.len());
+        libc::close(fd);
+        n
+    };
+    usize::try_from(n).is_ok_and(|n| bytes[..n].starts_with(text))
 }
 
 /// The soft RLIMIT_NOFILE.

@@ -3,10 +3,13 @@
 pub mod clock;
 pub mod epoll;
 pub mod file;
+#[cfg(not(loom))]
+pub mod fork;
 pub mod futex;
 pub mod locks;
 pub mod memory;
 pub mod thread;
+pub mod tsc;
 
 /// The calling thread's `errno`.
 pub fn errno() -> i32 {
