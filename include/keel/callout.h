@@ -86,6 +86,18 @@ extern "C" {
  */
 #define CALLOUT_SHAREDLOCK 0x0020
 
+/** FreeBSD's name of an internal state; never set or taken here. */
+#define CALLOUT_LOCAL_ALLOC 0x0001
+
+/** FreeBSD's name of an internal state; never set or taken here. */
+#define CALLOUT_DFRMIGRATION 0x0040
+
+/** FreeBSD's name of an internal state; never set or taken here. */
+#define CALLOUT_PROCESSED 0x0080
+
+/** FreeBSD's name of an internal state; never set or taken here. */
+#define CALLOUT_DIRECT 0x0100
+
 /**
  * A callout: public size, private fields. It belongs to the caller, in whose
  * objects it is embedded, and stays where it is from init to the last drain.

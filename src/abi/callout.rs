@@ -66,6 +66,14 @@ pub const CALLOUT_RETURNUNLOCKED: c_int = 0x0010;
 /// For init: the handler runs under the read side of the lock. Ignored for
 /// locks that have none.
 pub const CALLOUT_SHAREDLOCK: c_int = 0x0020;
+/// FreeBSD's name of an internal state; never set or taken here.
+pub const CALLOUT_LOCAL_ALLOC: c_int = 0x0001;
+/// FreeBSD's name of an internal state; never set or taken here.
+pub const CALLOUT_DFRMIGRATION: c_int = 0x0040;
+/// FreeBSD's name of an internal state; never set or taken here.
+pub const CALLOUT_PROCESSED: c_int = 0x0080;
+/// FreeBSD's name of an internal state; never set or taken here.
+pub const CALLOUT_DIRECT: c_int = 0x0100;
 
 /// A callout: public size, private fields. It belongs to the caller, in whose
 /// objects it is embedded, and stays where it is from init to the last drain.
@@ -143,7 +151,7 @@ unsafe fn init(
     name: &str,
 ) {
     assert!(!c.is_null(), "{name}: no callout");
-    let known = CALLOUT_TRYLOCK | CALLOUT_RETURNUNLOCKED | CALLOUT_SHAREDLOCK | CALLOUT_MPSAFE;
+    let known = CALLOUT_TRYLOCK | CALLOUT_RETURNUNLOCKED | CALLOUT_SHAREDLOCK;
     assert!(
         flags & !known == 0,
         "{name}: unknown flags {:#x}",
@@ -178,7 +186,7 @@ unsafe fn init(
         panic!("{name}: callout {c:p} is about to be executed");
     }
     // SAFETY: the caller's memory, not in use as a callout.
-    unsafe { Callout::init(c.cast(), lock, flags as u32) };
+    unsafe { Callout::init(c.cast(), lock, flags as u8) };
 }
 
 #[inline(always)]

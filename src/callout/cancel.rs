@@ -49,7 +49,7 @@ impl Callouts {
     pub unsafe fn stop(&self, c: &Callout) -> i32 {
         c.check_live("callout_stop");
         // SAFETY: the caller holds the lock, so it exists.
-        if unsafe { c.lock.owned() } == Some(false) {
+        if unsafe { c.is_owned() } == Some(false) {
             panic!("callout_stop: the associated lock of callout {c:p} is not held");
         }
         let mut held = self.hold(c);
@@ -74,7 +74,7 @@ impl Callouts {
     pub unsafe fn async_drain(&self, c: &Callout, drained: Func) -> i32 {
         c.check_live("callout_async_drain");
         // SAFETY: the caller holds the lock, so it exists.
-        if unsafe { c.lock.owned() } == Some(false) {
+        if unsafe { c.is_owned() } == Some(false) {
             panic!("callout_async_drain: the associated lock of callout {c:p} is not held");
         }
         let mut held = self.hold(c);
@@ -117,7 +117,7 @@ impl Callouts {
                 );
             }
             // SAFETY: the callout is executed, and its lock exists meanwhile.
-            if unsafe { c.lock.owned() } == Some(true) {
+            if unsafe { c.is_owned() } == Some(true) {
                 panic!(
                     "callout_drain: the handler of callout {c:p} wants the lock that the calling thread holds"
                 );

@@ -4,7 +4,7 @@ use super::live::Live;
 use super::lock::Lock;
 use super::migrate::Home;
 use crate::sync::UnsafeCell;
-use crate::sync::atomic::{AtomicU32, Ordering};
+use crate::sync::atomic::{AtomicU8, Ordering};
 use crate::wheel::Node;
 use core::ffi::c_void;
 
@@ -12,9 +12,11 @@ use core::ffi::c_void;
 pub type Func = unsafe extern "C" fn(*mut c_void);
 
 /// Softclock tries the associated lock instead of waiting for it.
-pub const CALLOUT_TRYLOCK: u32 = 0x0001;
+pub const CALLOUT_TRYLOCK: u8 = 0x01;
 /// The handler frees the associated lock itself.
-pub const CALLOUT_RETURNUNLOCKED: u32 = 0x0010;
+pub const CALLOUT_RETURNUNLOCKED: u8 = 0x10;
+/// It can be told whether the associated lock is held; the callout's own.
+const OWNED: u8 = 0x80;
 
 /// What a handler is called with.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +29,7 @@ pub struct Call {
 
 /// Where a callout waits for its date.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
+#[repr(u8)]
 pub(super) enum Queue {
     /// Nowhere: it is not pending.
     Nowhere = 0,
@@ -39,7 +41,7 @@ pub(super) enum Queue {
 
 /// One callout. All zeroes is an idle one without a lock, on cpu 0.
 ///
-/// The first half is what arming and stopping touch.
+/// Its first 56 bytes are what arming and stopping touch.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Callout {
@@ -48,14 +50,14 @@ pub struct Callout {
     node: core::cell::UnsafeCell<Node>,
     pub(super) call: UnsafeCell<Call>,
     pub(super) home: Home,
-    queue: AtomicU32,
-    active: AtomicU32,
-    shut: AtomicU32,
-    /// Written by init alone, as `flags`.
+    queue: AtomicU8,
+    active: AtomicU8,
+    shut: AtomicU8,
+    /// Written by init alone, as `lock`.
+    pub(super) flags: u8,
     pub(super) lock: Lock,
-    pub(super) flags: u32,
     pub(super) live: Live,
-    _reserved: [u64; 3],
+    _reserved: [u64; 5],
 }
 
 #[cfg(not(loom))]
@@ -63,7 +65,7 @@ const _: () = assert!(size_of::<Callout>() == 128 && align_of::<Callout>() == 8)
 
 impl Callout {
     /// An idle callout.
-    pub fn new(lock: Lock, flags: u32) -> Self {
+    pub fn new(lock: Lock, flags: u8) -> Self {
         Self {
             node: core::cell::UnsafeCell::new(Node::new(0)),
             call: UnsafeCell::new(Call {
@@ -71,20 +73,20 @@ impl Callout {
                 arg: core::ptr::null_mut(),
             }),
             home: Home::new(),
-            queue: AtomicU32::new(Queue::Nowhere as u32),
-            active: AtomicU32::new(0),
-            shut: AtomicU32::new(0),
+            queue: AtomicU8::new(Queue::Nowhere as u8),
+            active: AtomicU8::new(0),
+            shut: AtomicU8::new(0),
+            flags: flags | if lock.can_tell() { OWNED } else { 0 },
             lock,
-            flags,
             live: Live::new(),
-            _reserved: [0; 3],
+            _reserved: [0; 5],
         }
     }
 
     /// Whether the callout has a date. Exact under the associated lock.
     #[inline]
     pub fn is_pending(&self) -> bool {
-        self.queue.load(Ordering::Relaxed) != Queue::Nowhere as u32
+        self.queue.load(Ordering::Relaxed) != Queue::Nowhere as u8
     }
 
     #[inline]
@@ -98,7 +100,7 @@ impl Callout {
 
     #[inline]
     pub(super) fn set_queue(&self, queue: Queue) {
-        self.queue.store(queue as u32, Ordering::Relaxed);
+        self.queue.store(queue as u8, Ordering::Relaxed);
     }
 
     /// The caller's own mark: set by arming, cleared by stopping and by
@@ -145,6 +147,20 @@ impl Callout {
     pub(super) unsafe fn set_call(&self, call: Call) {
         // SAFETY: by this function's contract.
         self.call.with_mut(|p| unsafe { *p = call });
+    }
+
+    /// Whether the calling thread holds the associated lock, if that can be
+    /// told.
+    ///
+    /// # Safety
+    /// The lock exists.
+    #[inline]
+    pub(super) unsafe fn is_owned(&self) -> Option<bool> {
+        if self.flags & OWNED == 0 {
+            return None;
+        }
+        // SAFETY: by this function's contract.
+        unsafe { self.lock.owned() }
     }
 
     /// Its place in a wheel.

@@ -31,7 +31,7 @@ impl Callout {
     ///
     /// # Safety
     /// The memory is the caller's, and no callout that is in use.
-    pub unsafe fn init(c: *mut Self, lock: Lock, flags: u32) {
+    pub unsafe fn init(c: *mut Self, lock: Lock, flags: u8) {
         // SAFETY: by this function's contract. What is read may be garbage,
         // which does not by chance call itself a callout at this address.
         unsafe {

@@ -45,6 +45,12 @@ impl Lock {
         !self.ops.is_null()
     }
 
+    /// Whether it can be told who holds the lock.
+    pub(super) fn can_tell(self) -> bool {
+        // SAFETY: the table outlives the callout, by new's contract.
+        unsafe { self.ops.as_ref() }.is_some_and(|ops| ops.owned.is_some())
+    }
+
     /// Waits for the lock, if there is one, and takes it.
     ///
     /// # Safety
@@ -90,7 +96,6 @@ impl Lock {
     ///
     /// # Safety
     /// As [`acquire`](Self::acquire).
-    #[inline]
     pub(super) unsafe fn owned(self) -> Option<bool> {
         // SAFETY: by this function's contract and new's.
         unsafe {

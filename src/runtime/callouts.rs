@@ -45,6 +45,9 @@ fn arming_now() -> Sbt {
 // The calling thread is awake, and looks at its wheel before it sleeps.
 #[inline]
 fn wake_others(set: ThreadSet) {
+    if set == ThreadSet::EMPTY {
+        return;
+    }
     match registry::tid() {
         Some(tid) if set == ThreadSet::one(tid) => (),
         _ => wake(set),

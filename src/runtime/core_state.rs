@@ -195,20 +195,14 @@ fn build(config: Config) -> Result<*mut Core, i32> {
 
 /// Frees the core and every pool. No thread is registered any more.
 pub fn deinit() {
-    let _life = life();
+    let life = life();
     let Some(core) = core() else { return };
-    let pending = core.callouts.clear();
-    if pending > 0 {
-        HOOKS.log(
-            WARNING,
-            format_args!("keel_deinit: {pending} callouts were pending and are idle now"),
-        );
-    }
     let left = core.registered.load(Ordering::Relaxed);
     assert!(
         left == 0,
         "keel_deinit: threads {left:#x} are still registered"
     );
+    let pending = core.callouts.clear();
     // SAFETY: no thread is registered.
     unsafe { core.tasks.drain(core.now_ms()) };
     for t in core.threads() {
@@ -226,4 +220,12 @@ pub fn deinit() {
     // SAFETY: no thread is registered; objects still in use are the host's
     // leak, and their pools stay.
     unsafe { POOLS.destroy_all(None) };
+    // The hook may call anything.
+    drop(life);
+    if pending > 0 {
+        HOOKS.log(
+            WARNING,
+            format_args!("keel_deinit: {pending} callouts were pending and are idle now"),
+        );
+    }
 }
