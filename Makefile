@@ -206,6 +206,9 @@ $(BUILD)/c-tests/%: c-tests/%.c $(wildcard c-tests/*/*.h) $(INSTALLED)
 	$(Q)$(CC) -std=gnu11 $(CFLAGS) $(SAN_CC) -Wall -Wextra $(KEEL_CC) $$($(PKG_CONFIG) --cflags check) -c $< -o $@.o
 	$(Q)$(CC) $@.o -o $@ $(KEEL_LD) $$($(PKG_CONFIG) --libs check) -pthread $(SAN_LD)
 
+# It is an example, run as a test.
+$(BUILD)/c-tests/api/test_retransmit: examples/retransmit.c
+
 check-c: $(C_PROGRAMS) ## the C tests
 	$(Q)$(STAGE_ENV) tools/suite.sh $@ tools/programs.sh $(C_PROGRAMS)
 

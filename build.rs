@@ -120,6 +120,11 @@ mod headers {
             }
         }
         block(&mut h, &includes);
+        if has_word(&body, "pthread_rwlock_t") {
+            h += "/* Strict C without POSIX hides the type: there nobody has such a lock. */\n";
+            h += "#ifndef PTHREAD_RWLOCK_INITIALIZER\n";
+            h += "typedef struct keel_no_rwlock pthread_rwlock_t;\n#endif\n\n";
+        }
         if module.name == "runtime" {
             block(&mut h, &version());
         }

@@ -32,7 +32,7 @@ try() {
 }
 
 cd "$STAGE/usr/include" || exit 1
-headers=$(ls keel/*.h)
+headers=$(find keel -name '*.h' | sort)
 cd - > /dev/null || exit 1
 {
 	for header in $headers; do

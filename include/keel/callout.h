@@ -41,9 +41,16 @@
 #include <stdint.h>
 #include <pthread.h>
 
+/* Strict C without POSIX hides the type: there nobody has such a lock. */
+#ifndef PTHREAD_RWLOCK_INITIALIZER
+typedef struct keel_no_rwlock pthread_rwlock_t;
+#endif
+
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+struct keel_config;
 
 /** Run before what else is due. */
 #define C_DIRECT_EXEC 0x0001
@@ -402,6 +409,15 @@ void callout_when(sbintime_t sbt,
                   int flags,
                   sbintime_t *res,
                   sbintime_t *prec_res);
+
+/**
+ * Ticks per second, as callout_reset() counts them: callout_hz of
+ * struct keel_config, 1000 before keel_init(). A tick lasts SBT_1S divided by
+ * that, rounded down.
+ *
+ * Thread rule: *any thread*, *async-signal-safe*.
+ */
+unsigned int keel_callout_hz(void);
 
 /**
  * Runs what is due on the cpu, for servers with their own loop: run_poll_loop()

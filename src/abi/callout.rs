@@ -651,6 +651,16 @@ pub unsafe extern "C" fn callout_when(
     }
 }
 
+/// Ticks per second, as callout_reset() counts them: callout_hz of
+/// struct keel_config, 1000 before keel_init(). A tick lasts SBT_1S divided by
+/// that, rounded down.
+///
+/// Thread rule: *any thread*, *async-signal-safe*.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keel_callout_hz() -> c_uint {
+    callouts::hz()
+}
+
 /// Runs what is due on the cpu, for servers with their own loop: run_poll_loop()
 /// and keel_poll_once() do it by themselves. Usually the thread registered as
 /// cpu calls it. While another thread is in it for the same cpu it returns at

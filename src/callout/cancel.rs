@@ -103,6 +103,9 @@ impl Callouts {
     /// As `reset`.
     pub unsafe fn drain(&self, c: &Callout, shut: bool, me: usize) -> Drain<'_> {
         c.check_live("callout_drain");
+        // Asked first: no code of the caller's runs under a cpu's lock (CINV-6).
+        // SAFETY: the lock lives until this drain has returned.
+        let owned = unsafe { c.is_owned() };
         let mut held = self.hold(c);
         if shut {
             c.shut();
@@ -116,8 +119,7 @@ impl Callouts {
                     held.index
                 );
             }
-            // SAFETY: the callout is executed, and its lock exists meanwhile.
-            if unsafe { c.is_owned() } == Some(true) {
+            if owned == Some(true) {
                 panic!(
                     "callout_drain: the handler of callout {c:p} wants the lock that the calling thread holds"
                 );

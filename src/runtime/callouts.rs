@@ -65,6 +65,11 @@ pub fn tick() -> Tick {
     core().map_or(const { Tick::new(DEFAULT_HZ) }, |core| core.callouts.tick())
 }
 
+/// Ticks per second; the default rate before `init`.
+pub fn hz() -> u32 {
+    core().map_or(DEFAULT_HZ, |core| core.config.callout_hz)
+}
+
 /// The date and the precision that an interval stands for, from now.
 pub fn date(interval: Sbt, precision: Sbt, flags: i32) -> (Sbt, Sbt) {
     when(interval, precision, flags, tick(), now_sbt)
