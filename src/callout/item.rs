@@ -4,7 +4,7 @@ use super::live::Live;
 use super::lock::Lock;
 use super::migrate::Home;
 use crate::sync::UnsafeCell;
-use crate::sync::atomic::{AtomicU8, Ordering};
+use crate::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use crate::wheel::Node;
 use core::ffi::c_void;
 
@@ -57,7 +57,9 @@ pub struct Callout {
     pub(super) flags: u8,
     pub(super) lock: Lock,
     pub(super) live: Live,
-    _reserved: [u64; 5],
+    /// Which execution was its last; 0: none.
+    pub(super) execution: AtomicU64,
+    _reserved: [u64; 4],
 }
 
 #[cfg(not(loom))]
@@ -79,7 +81,8 @@ impl Callout {
             flags: flags | if lock.can_tell() { OWNED } else { 0 },
             lock,
             live: Live::new(),
-            _reserved: [0; 5],
+            execution: AtomicU64::new(0),
+            _reserved: [0; 4],
         }
     }
 

@@ -115,7 +115,7 @@ impl<'a, E: Env> Pass<'a, E> {
             return state;
         }
         let waits = lock.is_some() && !tries;
-        state.slot.cur = c;
+        state.slot.occupy(c, self.cpu);
         rec.phase.begin(waits);
         rec.trace.note(c, func, call.arg);
         drop(state);
