@@ -87,7 +87,7 @@ $(BUILD)/whole.a: FORCE
 # cargo cannot give a library a version node: the C linker does.
 $(BUILD)/keel.map: keel.map
 	$(Q)mkdir -p $(@D)
-	$(Q)sed $(if $(PAUSE),'s/^global:/&\n    keel_pause;/') -n -e p $< > $@
+	$(Q)sed $(if $(PAUSE),-e 's/^global:/&\n    keel_pause;/') -n -e p $< > $@
 
 $(BUILD)/$(SO): $(BUILD)/whole.a $(BUILD)/keel.map
 	$(call say,LINK,$@)

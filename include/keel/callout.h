@@ -158,7 +158,7 @@ extern const struct keel_lock_ops keel_lock_spin;
  * and makes no difference: there is no Giant.
  *
  * c must not be in use as a callout; debug builds panic if it is pending or
- * executed.
+ * about to be executed.
  *
  * Thread rule: *any thread*.
  */
@@ -335,7 +335,8 @@ int callout_stop(struct callout *c);
  * Takes back what has not started, refuses what is armed meanwhile, and waits
  * until no handler of c is executed: afterwards nothing of keel's touches the
  * callout, its argument or its lock. The handler may free the callout while
- * the drain waits for it. The associated lock, and whatever else the handler
+ * the drain waits for it, but not while it begins: a handler that frees what
+ * others may drain stops the callout first. The associated lock, and whatever else the handler
  * waits for, must not be held. While it waits the calling thread is harmless
  * in thread_isolate()'s sense.
  *

@@ -172,13 +172,15 @@ impl Cpu {
     pub(super) fn pop_due<'a>(&self, state: &mut State) -> Option<&'a Callout> {
         // SAFETY: the lock is held; nodes of this wheel are in callouts.
         unsafe {
-            let node = state.wheel.pop_due();
+            let node = state.wheel.peek_due();
             if node.is_null() {
                 return None;
             }
-            state.direct -= usize::from((*node).tag == DIRECT);
             let c = Callout::of(node);
+            // Before its links are followed: if it was freed, they are garbage.
             c.check_live("softclock");
+            let _ = state.wheel.pop_due();
+            state.direct -= usize::from((*node).tag == DIRECT);
             c.set_queue(Queue::Nowhere);
             Some(c)
         }
