@@ -101,6 +101,8 @@ static void random_operation(struct account *a)
 		break;
 	case 1:
 		must(a->outstanding || !callout_pending(&a->c), "pending without an arming");
+		/* nothing waits for a lock that is only tried */
+		must(a->kind != TRY || !a->outstanding || callout_pending(&a->c), "armed and not pending");
 		break;
 	default:
 		arm(a);

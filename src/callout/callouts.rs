@@ -246,6 +246,7 @@ impl Callouts {
         for cpu in self.cpus() {
             let mut state = cpu.lock();
             while let Some((c, _)) = cpu.pop_any(&mut state) {
+                c.set_queue(Queue::Nowhere);
                 c.deactivate();
                 cleared += 1;
             }
