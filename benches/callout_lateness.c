@@ -4,16 +4,17 @@
  *     callout_lateness [seconds [percent]]
  *
  * Two callout cpus in keel's loop; callouts with default precision, armed again
- * and again for up to 10 ms, 100 ms, 1 s; every processor is kept busy for
- * <percent> of the time (50) by a thread that works for 2 ms and sleeps for the
- * rest. Beside them threads that sleep until such dates themselves: what the
- * machine allows. Then an idle cpu with 1000 callouts an hour away: how often
+ * and again for up to 10 ms, 100 ms, 1 s; busy for <percent> of the time (50):
+ * first each cpu, by what its handlers do, then each processor, by a thread that
+ * works for 2 ms and sleeps for the rest. Beside them threads that sleep until
+ * such dates themselves: what the machine allows. Then an idle cpu with 1000 callouts an hour away: how often
  * does it wake up? Exits with 1 where a callout was early. */
 
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -49,7 +50,8 @@ static struct tally {
 static struct callout far_away[FAR];
 static atomic_int over, busy_over, entered;
 static pid_t tids[CPUS];
-static unsigned int percent = 50;
+static unsigned int percent = 50, seconds = 6;
+static uint64_t work_ns; /* of a handler */
 
 static sbintime_t uptime(void)
 {
@@ -107,7 +109,11 @@ static void starts(void *arg)
 {
 	struct timed *t = arg;
 
+	uint64_t end = keel_now_ns() + work_ns;
+
 	note(&tally[keel_tid()][t->class], uptime() - t->date, t->precision);
+	while (keel_now_ns() < end)
+		;
 	if (!atomic_load(&over))
 		arm(t, (int)keel_tid());
 }
@@ -198,11 +204,11 @@ static double percentage(unsigned long part, unsigned long whole)
 	return whole ? 100.0 * (double)part / (double)whole : 0;
 }
 
-static void report(unsigned int seconds)
+static void report(const char *who)
 {
 	unsigned long runs = 0, in_window = 0, early = 0;
 
-	printf("callout lateness: %u s, processors busy for %u %% of the time\n", seconds, percent);
+	printf("callout lateness: %u s, %s busy for %u %% of the time\n", seconds, who, percent);
 	printf("  interval         starts  in window  worst beyond   a sleeping thread\n");
 	for (int c = 0; c < CLASSES; c++) {
 		struct tally keel = sum(0, CPUS, c), libc = sum(CPUS, CPUS + SLEEPERS, c);
@@ -228,27 +234,22 @@ static void report(unsigned int seconds)
 		exit(1);
 }
 
-int main(int argc, char **argv)
+/* <own>: the load is the handlers'. */
+static void measure(int own)
 {
-	unsigned int seconds = argc > 1 ? (unsigned int)atoi(argv[1]) : 10;
-	unsigned int watched = seconds < WATCHED ? seconds : WATCHED;
 	long processors = sysconf(_SC_NPROCESSORS_ONLN);
-	struct keel_config cfg = KEEL_CONFIG_INIT;
-	pthread_t loop, sleeper[SLEEPERS * CLASSES], *worker = calloc((size_t)processors, sizeof(*worker));
+	pthread_t sleeper[SLEEPERS * CLASSES], *worker = calloc((size_t)processors, sizeof(*worker));
+	double rate = 0;
 	size_t n = 0;
-	long before;
 
-	if (argc > 2)
-		percent = (unsigned int)atoi(argv[2]);
-	cfg.nbthread = CPUS;
-	cfg.maxsock = 256;
-	if (!seconds || percent > 99 || !worker || keel_init(&cfg) != 0) {
-		fprintf(stderr, "usage: callout_lateness [seconds [percent of load]]\n");
-		return 2;
-	}
-	pthread_create(&loop, NULL, runs, NULL);
-	while (atomic_load(&entered) < CPUS)
-		nap(1000000);
+	if (!worker)
+		exit(1);
+	memset(tally, 0, sizeof(tally));
+	atomic_store(&over, 0);
+	atomic_store(&busy_over, 0);
+	for (int c = 0; c < CLASSES; c++)
+		rate += classes[c].callouts / (classes[c].longest * 0.55e-3);
+	work_ns = own ? (uint64_t)(percent * 1e7 * CPUS / rate) : 0;
 	for (unsigned int c = 0; c < CLASSES; c++)
 		for (unsigned int i = 0; i < classes[c].callouts; i++, n++) {
 			timed[n].seed = (unsigned int)n;
@@ -258,7 +259,7 @@ int main(int argc, char **argv)
 		}
 	for (size_t i = 0; i < SLEEPERS * CLASSES; i++)
 		pthread_create(&sleeper[i], NULL, sleeps, (void *)i);
-	for (long i = 0; i < processors; i++)
+	for (long i = 0; !own && i < processors; i++)
 		pthread_create(&worker[i], NULL, works, NULL);
 	nap(seconds * 1000000000ull);
 	atomic_store(&over, 1);
@@ -267,9 +268,35 @@ int main(int argc, char **argv)
 	for (size_t i = 0; i < SLEEPERS * CLASSES; i++)
 		pthread_join(sleeper[i], NULL);
 	atomic_store(&busy_over, 1);
-	for (long i = 0; i < processors; i++)
+	for (long i = 0; !own && i < processors; i++)
 		pthread_join(worker[i], NULL);
-	report(seconds);
+	free(worker);
+	report(own ? "callout cpus" : "processors");
+}
+
+int main(int argc, char **argv)
+{
+	struct keel_config cfg = KEEL_CONFIG_INIT;
+	unsigned int watched;
+	pthread_t loop;
+	long before;
+
+	if (argc > 1)
+		seconds = (unsigned int)atoi(argv[1]);
+	watched = seconds < WATCHED ? seconds : WATCHED;
+	if (argc > 2)
+		percent = (unsigned int)atoi(argv[2]);
+	cfg.nbthread = CPUS;
+	cfg.maxsock = 256;
+	if (!seconds || percent > 99 || keel_init(&cfg) != 0) {
+		fprintf(stderr, "usage: callout_lateness [seconds [percent of load]]\n");
+		return 2;
+	}
+	pthread_create(&loop, NULL, runs, NULL);
+	while (atomic_load(&entered) < CPUS)
+		nap(1000000);
+	measure(1);
+	measure(0);
 	for (int i = 0; i < FAR; i++)
 		callout_reset_sbt_on(&far_away[i], (3600 + i % 60) * SBT_1S, 0, never, NULL, 1, 0);
 	nap(500000000);
@@ -282,6 +309,5 @@ int main(int argc, char **argv)
 	keel_stop();
 	pthread_join(loop, NULL);
 	keel_deinit();
-	free(worker);
 	return 0;
 }
