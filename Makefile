@@ -270,8 +270,23 @@ $(BUILD)/benches/%: benches/%.c $(INSTALLED)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) -std=gnu11 $(CFLAGS) -Wall -Wextra $(KEEL_CC) $< -o $@ $(KEEL_LD) -pthread
 
-bench: $(BENCHES) ## runs the benchmarks in benches/
-	$(Q)$(if $(BENCHES),for b in $(BENCHES); do $(STAGE_ENV) $$b || exit 1; done,echo 'benches/ holds no benchmark yet')
+bench: $(BENCHES) ## runs the benchmarks in benches/; QUICK=1: the callouts' in about a minute
+	$(Q)for b in $(BENCHES); do $(STAGE_ENV) $$b || exit 1; done
+	$(Q)$(MAKE) --no-print-directory bench-callout
+
+# Each contestant is a plugin; what is not installed is left out with a line.
+CALLOUT_BENCH := $(BUILD)/benches/callout
+.PHONY: bench-callout bench-callout-count callout-bench
+callout-bench: $(INSTALLED)
+	$(Q)tools/deps.sh bench
+	$(call say,CC,$(CALLOUT_BENCH))
+	$(Q)$(STAGE_ENV) CFLAGS='$(CFLAGS)' benches/callout/build.sh $(CALLOUT_BENCH)
+
+bench-callout: callout-bench ## callouts beside other libraries' timers
+	$(Q)$(STAGE_ENV) QUICK=$(QUICK) $(CALLOUT_BENCH)/callout
+
+bench-callout-count: callout-bench ## the same in instructions, under valgrind
+	$(Q)$(STAGE_ENV) benches/callout/count.sh $(CALLOUT_BENCH)
 
 clean: ## removes build/ and target/
 	$(Q)rm -rf build target

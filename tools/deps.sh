@@ -1,12 +1,18 @@
 #!/bin/sh
-# deps.sh run|check: sees that the programs which `make run` or `make check`
-# needs are there. Installs Debian's packages where it may, else says which.
+# deps.sh run|check|bench: sees that the programs which `make run`, `make check`
+# or `make bench` needs are there. Installs Debian's packages where it may, else
+# says which. A benchmark does without a peer.
 set -u
+wants=
 case ${1:-} in
 run) needs='gcc make cargo pkg-config wrk curl' ;;
 check) needs='gcc g++ make cargo rustfmt clippy pkg-config wrk curl perl check bats nginx valgrind' ;;
+bench)
+	needs='gcc make cargo pkg-config'
+	wants='libev libevent libuv libdpdk'
+	;;
 *)
-	echo "usage: deps.sh run|check" >&2
+	echo "usage: deps.sh run|check|bench" >&2
 	exit 2
 	;;
 esac
@@ -16,7 +22,8 @@ PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 is_there() {
 	case $1 in
 	cargo) command -v "${CARGO:-cargo}" ;;
-	check) ${PKG_CONFIG:-pkg-config} --exists check ;;
+	check | libevent | libuv | libdpdk) ${PKG_CONFIG:-pkg-config} --exists "$1" ;;
+	libev) echo '#include <ev.h>' | ${CC:-cc} -E -x c - ;;
 	rustfmt) "${CARGO:-cargo}" fmt --version ;;
 	clippy) "${CARGO:-cargo}" clippy --version ;;
 	*) command -v "$1" ;;
@@ -27,6 +34,8 @@ package() {
 	nginx) echo nginx-light ;;
 	gcc) echo 'gcc libc6-dev' ;;
 	clippy) echo rust-clippy ;;
+	libuv) echo libuv1-dev ;;
+	libev | libevent | libdpdk) echo "$1-dev" ;;
 	*) echo "$1" ;;
 	esac
 }
@@ -41,7 +50,7 @@ recent() {
 cargo_is_recent() { recent "$("${CARGO:-cargo}" --version 2> /dev/null)"; }
 
 missing() {
-	for need in $needs; do is_there "$need" || echo "$need"; done
+	for need in $needs $wants; do is_there "$need" || echo "$need"; done
 }
 
 lacking=$(missing)
@@ -65,19 +74,17 @@ if [ -n "$lacking" ]; then
 	if [ "$sudo" = no ] || [ -n "$old_cargo" ]; then
 		if [ -n "$packages" ]; then echo "lacking $(echo $lacking): as root, apt-get install $packages" >&2; fi
 		if [ -n "$old_cargo" ]; then echo "$cargo_advice" >&2; fi
-		exit 1
+	else
+		echo "installing $packages"
+		# nginx and others are only wanted as programs: start no service.
+		# shellcheck disable=SC2086
+		if ! log=$($sudo env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -q --no-install-recommends $packages 2>&1); then
+			echo "$log" | tail -n 20 >&2
+		fi
+		lacking=$(missing)
+		if [ -n "$lacking" ]; then echo "still lacking after apt-get: $(echo $lacking)" >&2; fi
 	fi
-	echo "installing $packages"
-	# nginx and others are only wanted as programs: start no service.
-	# shellcheck disable=SC2086
-	if ! log=$($sudo env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -q --no-install-recommends $packages 2>&1); then
-		echo "$log" | tail -n 20 >&2
-	fi
-	lacking=$(missing)
-	if [ -n "$lacking" ]; then
-		echo "still lacking after apt-get: $(echo $lacking)" >&2
-		exit 1
-	fi
+	for need in $needs; do is_there "$need" || exit 1; done
 fi
 
 if ! cargo_is_recent; then
