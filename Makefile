@@ -24,22 +24,27 @@ say  = @printf '  %-8s %s\n' '$(1)' '$(2)'
 endif
 export V CC CXX CARGO PKG_CONFIG
 
-# SANITIZE=thread builds everything a second time, below build/tsan: gcc
-# instruments the C side, and the programs bring Rust's own runtime, which
-# serves both. Where the toolchain ships none, as Debian's, gcc's does it with
-# c-tests/tsan/shim.c, which has the entry points that it lacks. Newer
-# compilers want to be told that the standard library is not instrumented.
+# SANITIZE=thread or SANITIZE=address builds everything once more, below
+# build/tsan or build/asan: gcc instruments the C side, and each program brings
+# the one runtime that serves both. For threads that is Rust's own; where the
+# toolchain ships none, as Debian's, gcc's does it with c-tests/tsan/shim.c,
+# which has the entry points that it lacks. For addresses gcc's always does it.
+# Newer compilers want to be told that the standard library is not instrumented.
 CARGO_TARGET_DIR ?= target
-ifeq ($(SANITIZE),thread)
+ifneq ($(SANITIZE),)
+SAN       := $(patsubst address,asan,$(patsubst thread,tsan,$(SANITIZE)))
 HOST      := $(shell $(CARGO) -vV | sed -n 's/^host: //p')
-TSAN_RT   := $(wildcard $(shell rustc --print sysroot)/lib/rustlib/$(HOST)/lib/librustc*_rt.tsan.a)
 MISMATCH  := -Cunsafe-allow-abi-mismatch=sanitizer
-BUILD     := build/tsan
-RUST_ENV  := CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/tsan RUSTC_BOOTSTRAP=1 RUSTFLAGS='-Zsanitizer=thread --cfg tsan \
+BUILD     := build/$(SAN)
+RUST_ENV  := CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/$(SAN) RUSTC_BOOTSTRAP=1 RUSTFLAGS='-Zsanitizer=$(SANITIZE) \
+	$(if $(filter tsan,$(SAN)),--cfg tsan) \
 	$(shell RUSTC_BOOTSTRAP=1 rustc $(MISMATCH) --print sysroot > /dev/null 2>&1 && echo $(MISMATCH))'
 RUST_ARGS := --target $(HOST)
-SAN_CC    := -fsanitize=thread
-ifneq ($(TSAN_RT),)
+SAN_CC    := -fsanitize=$(SANITIZE)
+TSAN_RT   := $(wildcard $(shell rustc --print sysroot)/lib/rustlib/$(HOST)/lib/librustc*_rt.tsan.a)
+ifeq ($(SAN),asan)
+SAN_LD    := -fsanitize=address
+else ifneq ($(TSAN_RT),)
 SAN_LD    := -rdynamic -Wl,--whole-archive $(TSAN_RT) -Wl,--no-whole-archive -ldl -lm -lrt
 else
 SAN_LD    := -rdynamic -fsanitize=thread c-tests/tsan/shim.c
@@ -158,7 +163,7 @@ serve: ## starts the example proxy and leaves it running
 # --- checks ----------------------------------------------------------------
 
 SUITES := check-lint check-rust check-loom check-headers check-compile check-install check-c check-pause check-e2e \
-	check-tsan check-valgrind
+	check-tsan check-asan check-valgrind
 .PHONY: $(SUITES)
 
 check: ## every test; the last line adds them up
@@ -236,11 +241,29 @@ tsan: $(C_PROGRAMS) $(EXAMPLES)
 	$(Q)$(STAGE_ENV) TSAN_OPTIONS="halt_on_error=1 $$TSAN_OPTIONS" CK_TIMEOUT_MULTIPLIER=10 tools/suite.sh check-tsan \
 		sh -c 'tools/programs.sh $(C_PROGRAMS); $(call traffic,$(abspath $(BUILD))/proxy,50000,300)'
 
+check-asan: ## C tests under AddressSanitizer, leaks included
+	$(Q)$(MAKE) --no-print-directory SANITIZE=address asan
+
+.PHONY: asan
+asan: $(C_PROGRAMS) $(BUILD)/c-tests/asan/after_free $(BUILD)/c-tests/asan/leak
+	$(Q)$(STAGE_ENV) CK_TIMEOUT_MULTIPLIER=5 tools/suite.sh check-asan c-tests/asan/run.sh $(C_PROGRAMS)
+
 MEMCHECK := valgrind -q --fair-sched=try --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite,indirect
 check-valgrind: $(C_PROGRAMS) $(EXAMPLES) ## C tests and proxy under valgrind's memcheck
 	$(Q)$(STAGE_ENV) CK_TIMEOUT_MULTIPLIER=20 tools/suite.sh $@ \
 		sh -c 'RUNNER="$(MEMCHECK)" tools/programs.sh $(filter $(BUILD)/c-tests/api/%,$(C_PROGRAMS)); \
 			$(call traffic,$(MEMCHECK) $(abspath $(BUILD))/proxy,500,300)'
+
+MIGRATIONS ?= 10000000
+.PHONY: stress migrations
+stress: ## ten million callout migrations: plain, under ThreadSanitizer, under AddressSanitizer
+	$(Q)for sanitizer in '' thread address; do \
+		$(MAKE) --no-print-directory SANITIZE=$$sanitizer migrations || exit 1; \
+	done
+
+migrations: $(BUILD)/c-tests/stress/callout_migration
+	$(call say,RUN,$<)
+	$(Q)$(STAGE_ENV) TSAN_OPTIONS="halt_on_error=1 $$TSAN_OPTIONS" $< $(MIGRATIONS)
 
 # --- the rest --------------------------------------------------------------
 

@@ -158,7 +158,7 @@ static int checked(void)
 {
 	const char *preload = getenv("LD_PRELOAD");
 
-#ifdef __SANITIZE_THREAD__
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
 	return 1;
 #endif
 	return preload && strstr(preload, "vgpreload");

@@ -110,7 +110,7 @@ impl Callouts {
                 cpu: target,
                 arming,
             });
-            c.set_queue(Queue::Moving);
+            c.set_queue(Queue::Deferred);
             ThreadSet::EMPTY
         } else {
             let leaving = held.part_with(c);
@@ -163,7 +163,6 @@ impl<'a> Held<'a> {
         'a: 'b,
     {
         self.cpu.moves();
-        c.set_queue(Queue::Moving);
         c.home.leave();
         let from = self.cpu;
         drop(self);
@@ -189,7 +188,7 @@ impl Held<'_> {
         match c.queue() {
             Queue::Nowhere => return false,
             Queue::Wheel => self.cpu.unfile(&mut self.state, c),
-            Queue::Moving => {
+            Queue::Deferred => {
                 // Both marks, or softclock reads one in freed memory (CINV-23).
                 self.state.slot.deferral = None;
                 c.set_queue(Queue::Nowhere);

@@ -231,8 +231,8 @@ impl Callouts {
             if held.state.slot.names(c) {
                 // Another thread runs this cpu's pass: it moves when the
                 // handler has returned (CINV-1).
-                c.set_queue(Queue::Moving);
                 held.state.slot.deferral = Some(Deferral { cpu: to, arming });
+                c.set_queue(Queue::Deferred);
                 continue;
             }
             let leaving = held.part_with(c);

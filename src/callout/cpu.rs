@@ -171,7 +171,8 @@ impl Cpu {
         c.set_queue(Queue::Nowhere);
     }
 
-    /// Takes the next due callout off the wheel.
+    /// Takes the next due callout off the wheel. It counts as pending until the
+    /// caller says otherwise, or files it again.
     #[inline]
     pub(super) fn pop_due<'a>(&self, state: &mut State) -> Option<&'a Callout> {
         // SAFETY: the lock is held; nodes of this wheel are in callouts.
@@ -185,13 +186,11 @@ impl Cpu {
             c.check_live("softclock");
             let _ = state.wheel.pop_due();
             state.direct -= usize::from((*node).tag == DIRECT);
-            c.set_queue(Queue::Nowhere);
             Some(c)
         }
     }
 
-    /// Takes any callout off the wheel, with its arming. The caller says where
-    /// it is now.
+    /// Takes any callout off the wheel, with its arming, as pop_due.
     pub(super) fn pop_any<'a>(&self, state: &mut State) -> Option<(&'a Callout, Arming)> {
         // SAFETY: as for pop_due.
         unsafe {

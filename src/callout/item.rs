@@ -4,7 +4,7 @@ use super::live::Live;
 use super::lock::Lock;
 use super::migrate::Home;
 use crate::sync::UnsafeCell;
-use crate::sync::atomic::{AtomicU8, Ordering};
+use crate::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use crate::wheel::Node;
 use core::ffi::c_void;
 
@@ -35,9 +35,8 @@ pub(super) enum Queue {
     Nowhere = 0,
     /// In the wheel of its cpu, due or not.
     Wheel = 1,
-    /// To another cpu: in the slot that runs it, as a deferral, and then between
-    /// the two cpus. Pending all the time (M-10).
-    Moving = 2,
+    /// In the slot that runs it, to be moved to another cpu afterwards.
+    Deferred = 2,
 }
 
 /// One callout. All zeroes is an idle one without a lock, on cpu 0.
@@ -58,7 +57,9 @@ pub struct Callout {
     pub(super) flags: u8,
     pub(super) lock: Lock,
     pub(super) live: Live,
-    _reserved: [u64; 5],
+    /// Which execution was its last; 0: none.
+    pub(super) execution: AtomicU64,
+    _reserved: [u64; 4],
 }
 
 #[cfg(not(loom))]
@@ -80,7 +81,8 @@ impl Callout {
             flags: flags | if lock.can_tell() { OWNED } else { 0 },
             lock,
             live: Live::new(),
-            _reserved: [0; 5],
+            execution: AtomicU64::new(0),
+            _reserved: [0; 4],
         }
     }
 
@@ -95,7 +97,7 @@ impl Callout {
         match self.queue.load(Ordering::Relaxed) {
             0 => Queue::Nowhere,
             1 => Queue::Wheel,
-            _ => Queue::Moving,
+            _ => Queue::Deferred,
         }
     }
 

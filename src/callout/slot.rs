@@ -115,12 +115,17 @@ pub(super) struct Deferral {
     pub arming: super::arm::Arming,
 }
 
+/// Enough to tell 64 cpus apart.
+const CPU_BITS: u32 = 6;
+
 /// The slot, under the cpu's lock.
 #[derive(Debug)]
 pub(super) struct Slot {
     /// Whose execution it is; only compared, unless a deferral guarantees that
     /// it exists (CINV-13).
     pub cur: *const Callout,
+    /// The number of the last execution, unlike any other's on any cpu.
+    execution: u64,
     /// Drains that wait for the end of this execution.
     pub sleepers: u32,
     /// What an asynchronous drain wants called at its end.
@@ -135,16 +140,27 @@ impl Slot {
     pub const fn new() -> Self {
         Self {
             cur: core::ptr::null(),
+            execution: 0,
             sleepers: 0,
             drained: None,
             deferral: None,
         }
     }
 
-    /// Whether it is `c` that is executed.
+    /// Softclock of `cpu` executes `c` from now on.
+    #[inline]
+    pub fn occupy(&mut self, c: &Callout, cpu: usize) {
+        let count = (self.execution >> CPU_BITS) + 1;
+        self.cur = c;
+        self.execution = count << CPU_BITS | cpu as u64;
+        c.execution.store(self.execution, Ordering::Relaxed);
+    }
+
+    /// Whether it is `c` that is executed, and not one whose handler freed it
+    /// and in whose memory `c` was made.
     #[inline]
     pub fn names(&self, c: &Callout) -> bool {
-        core::ptr::eq(self.cur, c)
+        core::ptr::eq(self.cur, c) && c.execution.load(Ordering::Relaxed) == self.execution
     }
 
     /// Whether somebody waits for the end, so that nothing may be re-armed.

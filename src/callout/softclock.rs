@@ -3,7 +3,7 @@
 use super::arm::Arming;
 use super::callouts::{Callouts, Held};
 use super::cpu::{Cpu, NEVER, NOBODY, State};
-use super::item::{CALLOUT_RETURNUNLOCKED, CALLOUT_TRYLOCK, Callout};
+use super::item::{CALLOUT_RETURNUNLOCKED, CALLOUT_TRYLOCK, Callout, Queue};
 use super::pause::{self, Point};
 use super::slot::Claim;
 use super::time::{Window, from_ns, granule};
@@ -114,8 +114,9 @@ impl<'a, E: Env> Pass<'a, E> {
             self.retry(&mut state, c);
             return state;
         }
+        c.set_queue(Queue::Nowhere);
         let waits = lock.is_some() && !tries;
-        state.slot.cur = c;
+        state.slot.occupy(c, self.cpu);
         rec.phase.begin(waits);
         rec.trace.note(c, func, call.arg);
         drop(state);
@@ -201,6 +202,7 @@ impl<'a, E: Env> Pass<'a, E> {
             // SAFETY: it is armed, so its owner keeps it; stopping it would
             // have taken the deferral away.
             let c = unsafe { &*c };
+            // Pending all the way: whoever holds its lock may look.
             let held = Held {
                 index: self.cpu,
                 cpu: rec,
