@@ -62,6 +62,7 @@ impl Callouts {
     ///
     /// # Safety
     /// `c` was initialised and lives on; the same below.
+    #[inline(always)]
     pub unsafe fn reset(&self, c: &Callout, reset: Reset) -> (i32, ThreadSet) {
         c.check_live("callout_reset");
         let mut held = self.hold(c);
@@ -121,6 +122,7 @@ impl Callouts {
 
     /// The second half of a move: files `c`, which is nobody's, on `cpu`, or
     /// on the default cpu if that is closed (seed, problem 1).
+    #[inline(never)]
     pub(super) fn settle(
         &self,
         Leaving { c, from }: Leaving,
@@ -173,7 +175,7 @@ impl<'a> Held<'a> {
 
 impl Held<'_> {
     /// Files `c` here: whom to wake.
-    #[inline]
+    #[inline(always)]
     fn file(&mut self, c: &Callout, arming: Arming) -> ThreadSet {
         if self.cpu.file(&mut self.state, c, arming) {
             ThreadSet::one(self.index)
@@ -183,7 +185,7 @@ impl Held<'_> {
     }
 
     /// Takes `c` from where it waits for its date: whether it did.
-    #[inline]
+    #[inline(always)]
     pub(super) fn unqueue(&mut self, c: &Callout) -> bool {
         match c.queue() {
             Queue::Nowhere => return false,

@@ -133,7 +133,7 @@ impl Cpu {
     /// Files `c`: whether the cpu has to wake up earlier than it knew. What is
     /// not in the future is due one granule after the last scan, so that no
     /// pass ever sees what was armed while it ran (CINV-21).
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub(super) fn file(&self, state: &mut State, c: &Callout, arming: Arming) -> bool {
         let node = c.node();

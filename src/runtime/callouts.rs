@@ -43,11 +43,16 @@ fn arming_now() -> Sbt {
 }
 
 // The calling thread is awake, and looks at its wheel before it sleeps.
-#[inline]
+#[inline(always)]
 fn wake_others(set: ThreadSet) {
     if set == ThreadSet::EMPTY {
         return;
     }
+    wake_awaited(set);
+}
+
+#[cold]
+fn wake_awaited(set: ThreadSet) {
     match registry::tid() {
         Some(tid) if set == ThreadSet::one(tid) => (),
         _ => wake(set),
@@ -81,7 +86,7 @@ pub fn date(interval: Sbt, precision: Sbt, flags: i32) -> (Sbt, Sbt) {
 /// # Safety
 /// `c` was initialised, or is all zeroes, and stays where it is while it is in
 /// use; here and below.
-#[inline]
+#[inline(always)]
 pub unsafe fn reset(
     c: &Callout,
     (interval, precision): (Sbt, Sbt),

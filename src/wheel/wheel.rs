@@ -310,7 +310,7 @@ impl Wheel {
     ///
     /// # Safety
     /// As [`add`](Self::add).
-    #[inline]
+    #[inline(always)]
     unsafe fn put(&mut self, node: *mut Node) -> Filing {
         // SAFETY: by this function's contract.
         unsafe {
