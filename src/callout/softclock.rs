@@ -225,11 +225,12 @@ impl<'a, E: Env> Pass<'a, E> {
         // SAFETY: the lock is held, and nobody has touched the node since it
         // came off the wheel.
         let was = unsafe { Arming::of(c.node()) };
-        let half = was.window.window / 2;
+        // The window is half the precision; the next one is half as long.
+        let half = was.window.window;
         let arming = Arming {
             window: Window {
                 time: state.wheel.now() + u64::from(half.max(1)),
-                window: half.max(1),
+                window: half / 2,
             },
             direct: was.direct,
         };

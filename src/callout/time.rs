@@ -52,25 +52,26 @@ pub const fn to_ns(granule: u64) -> u64 {
     }
 }
 
-/// When a callout may start, in granules: not before `time`, and not later
+/// When a callout becomes due, in granules: not before `time`, and not later
 /// than `window` after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
     /// The first granule that begins at or after the date.
     pub time: u64,
-    /// Granules until the last one that begins inside the precision.
+    /// Granules until the last one in the first half of the precision. The other
+    /// half is for the thread: to wake up, and to run what is due before.
     pub window: u32,
 }
 
 impl Window {
-    /// The granules that begin between `date` and `date + precision`.
+    /// The granules that begin between `date` and `date + precision / 2`.
     #[inline]
     pub const fn new(date: Sbt, precision: Sbt) -> Self {
         let date = if date < 0 { 0 } else { date as u64 };
         let precision = if precision < 0 { 0 } else { precision as u64 };
         // Neither sum leaves 64 bits: both terms are below 2^63.
         let time = (date + ((1 << GRANULE) - 1)) >> GRANULE;
-        let last = (date + precision) >> GRANULE;
+        let last = (date + precision / 2) >> GRANULE;
         let window = last.saturating_sub(time);
         Self {
             time,
@@ -212,7 +213,7 @@ mod tests {
                 let w = Window::new(date, precision);
                 assert!((w.time as u128) << 18 >= date.max(0) as u128);
                 let last = (w.time as u128 + w.window as u128) << 18;
-                let end = date.max(0) as u128 + precision.max(0) as u128;
+                let end = date.max(0) as u128 + precision.max(0) as u128 / 2;
                 assert!(w.window == 0 || last <= end);
             }
         }
