@@ -240,6 +240,10 @@ impl Oracle {
         if m.callouts[id].freed {
             unsafe { Callout::init(self.memory[id].get().cast(), Lock::NONE, 0) };
             m.callouts[id] = One::default();
+            if m.runs(id) {
+                // What runs is nobody's any more.
+                m.running = None;
+            }
         }
         unsafe { (*self.memory[id].get()).assume_init_ref() }
     }
@@ -394,11 +398,6 @@ impl Oracle {
             Who::Own => running.map_or(0, |(id, _)| id),
             Who::Number(id) => id,
         };
-        // Memory that a slot names is not used anew.
-        let gone = |id: usize| {
-            let m = self.model.borrow();
-            m.callouts[id].freed && m.runs(id)
-        };
         match act {
             Act::Reset {
                 who,
@@ -410,12 +409,10 @@ impl Oracle {
             } => {
                 let time = self.clock.get().saturating_add_signed(when);
                 let window = Window { time, window };
-                if !gone(id(who)) {
-                    self.reset(id(who), cpu, Arming { window, direct }, read);
-                }
+                self.reset(id(who), cpu, Arming { window, direct }, read);
             }
-            Act::Stop(who) if !gone(id(who)) => self.stop(id(who)),
-            Act::AsyncDrain(who) if !gone(id(who)) => {
+            Act::Stop(who) => self.stop(id(who)),
+            Act::AsyncDrain(who) => {
                 let id = id(who);
                 let c = self.callout(id);
                 let expected = self.take_back(id);
@@ -425,11 +422,10 @@ impl Oracle {
                 let rc = unsafe { self.all.async_drain(c, drained) };
                 assert_eq!(rc, expected, "async_drain");
             }
-            Act::Deactivate(who) if !gone(id(who)) => {
+            Act::Deactivate(who) => {
                 self.callout(id(who)).deactivate();
                 self.model.borrow_mut().callouts[id(who)].active = false;
             }
-            Act::Stop(_) | Act::AsyncDrain(_) | Act::Deactivate(_) => {}
             Act::Enter(cpu) => {
                 let now = self.clock.get();
                 {
@@ -664,6 +660,30 @@ fn moving_costs_no_precision() {
     o.run(Act::ToNext(2));
     assert_eq!(o.all.next(0), Some(o.clock.get() + 1));
     o.wind_up();
+}
+
+/// CINV-13: a handler frees its callout, and what is made in its memory is
+/// another one, which nobody executes.
+#[test]
+fn memory_is_used_anew() {
+    let again = Act::Reset {
+        who: Who::Number(0),
+        cpu: Some(1),
+        when: 5,
+        window: 0,
+        direct: false,
+        read: true,
+    };
+    let own = Act::Free(Who::Own);
+    let script = vec![own, again.clone(), Act::Stop(Who::Number(0)), again];
+    let o = Oracle::new(vec![script]);
+    o.run(Act::Enter(0));
+    o.run(Act::Enter(1));
+    arm(&o, 0, 0, 1, false);
+    o.run(Act::ToNext(0));
+    o.run(Act::ToNext(1));
+    o.wind_up();
+    assert_eq!(o.model.borrow().started, 2);
 }
 
 /// Direct ones first, then by date.
