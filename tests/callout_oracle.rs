@@ -214,7 +214,7 @@ impl Oracle {
             id,
         };
         let oracle = Box::new(Self {
-            all: Callouts::new(CPUS, 1000).unwrap(),
+            all: Callouts::new(CPUS, 1000, 0).unwrap(),
             memory: (0..CALLOUTS)
                 .map(|_| UnsafeCell::new(MaybeUninit::zeroed()))
                 .collect(),

@@ -152,7 +152,7 @@ impl World {
         flags: u8,
     ) -> Arc<Self> {
         let w = Arc::new(Self {
-            all: Callouts::new(cpus, 1000).unwrap(),
+            all: Callouts::new(cpus, 1000, 0).unwrap(),
             c: core::cell::UnsafeCell::new(ManuallyDrop::new(Callout::new(Lock::NONE, 0))),
             wreck: ManuallyDrop::new(Callout::new(Lock::NONE, 0)),
             lock: Guarded {

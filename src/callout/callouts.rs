@@ -68,15 +68,16 @@ pub struct Report {
 }
 
 impl Callouts {
-    /// `count` closed cpus, and `hz` ticks per second; none for lack of memory.
-    pub fn new(count: usize, hz: u32) -> Option<Self> {
+    /// `count` closed cpus, `hz` ticks per second, and the granule of the clock;
+    /// none for lack of memory.
+    pub fn new(count: usize, hz: u32, now: u64) -> Option<Self> {
         let cpus: *mut Cpu = memory::alloc(count * size_of::<Cpu>(), align_of::<Cpu>()).cast();
         if cpus.is_null() {
             return None;
         }
         for i in 0..count {
             // SAFETY: the area holds `count` records.
-            unsafe { cpus.add(i).write(Cpu::new()) };
+            unsafe { cpus.add(i).write(Cpu::new(now)) };
         }
         Some(Self {
             cpus,

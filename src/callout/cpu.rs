@@ -67,11 +67,11 @@ pub struct Cpu {
 }
 
 impl Cpu {
-    /// A cpu that nobody has entered.
-    pub fn new() -> Self {
+    /// A cpu that nobody has entered, at `now`.
+    pub fn new(now: u64) -> Self {
         Self {
             state: Mutex::new(State {
-                wheel: Wheel::new(0),
+                wheel: Wheel::new(now),
                 slot: Slot::new(),
                 open: false,
                 direct: 0,
@@ -216,11 +216,5 @@ impl Cpu {
                 state.wheel.bring_forward(DIRECT);
             }
         }
-    }
-}
-
-impl Default for Cpu {
-    fn default() -> Self {
-        Self::new()
     }
 }

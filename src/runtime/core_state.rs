@@ -1,12 +1,14 @@
 //! What `init` makes and `deinit` frees.
 
 use super::HOOKS;
+use super::callouts::now_sbt;
 use super::config::Config;
 use super::dedicated::Dedicated;
 use super::hooks::WARNING;
 use super::isolation::Isolation;
 use super::thread::Thread;
 use crate::callout::Callouts;
+use crate::callout::time::granule;
 use crate::fd::FdTable;
 use crate::pool::{self, Registry};
 use crate::sync::Mutex;
@@ -158,7 +160,9 @@ fn build(config: Config) -> Result<*mut Core, i32> {
     let now = FIRST_WRAP - WRAPS_AFTER_MS;
     let tasks = Tasks::new(config.nbthread, engine, now, pools).ok_or(-sys::ENOMEM)?;
     let fds = FdTable::new(config.maxsock, config.nbthread)?;
-    let callouts = Callouts::new(config.nbthread, config.callout_hz).ok_or(-sys::ENOMEM)?;
+    let granule = granule(now_sbt());
+    let callouts =
+        Callouts::new(config.nbthread, config.callout_hz, granule).ok_or(-sys::ENOMEM)?;
     let area = memory::alloc_zeroed(config.nbthread * size_of::<Thread>(), align_of::<Thread>());
     let threads: *mut Thread = area.cast();
     if threads.is_null() {
