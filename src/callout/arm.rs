@@ -81,17 +81,19 @@ impl Callouts {
                 return (i32::from(replaced), ThreadSet::EMPTY);
             }
         }
-        replaced |= held.unqueue(c);
         // SAFETY: the lock is held.
         unsafe {
             match reset.call {
                 Some(call) => c.set_call(call),
-                None => assert!(
-                    c.call().func.is_some(),
-                    "callout_schedule: the callout was never reset"
-                ),
+                None if c.call().func.is_some() => (),
+                None => {
+                    // The panic hook may want the lock.
+                    drop(held);
+                    panic!("callout_schedule: callout {c:p} was never reset");
+                }
             }
         }
+        replaced |= held.unqueue(c);
         c.activate();
         held.state.counts.armed += 1;
         let arming = reset.arming;

@@ -87,10 +87,14 @@ impl Callouts {
         held.state.counts.removed += u64::from(cancelled);
         match held.state.slot.drained {
             None => held.state.slot.drained = Some(drained),
-            Some(other) => assert!(
-                other as usize == drained as usize,
-                "callout_async_drain: callout {c:p} is being drained already, by another function"
-            ),
+            Some(other) if other as usize == drained as usize => (),
+            Some(_) => {
+                // The panic hook may want the lock.
+                drop(held);
+                panic!(
+                    "callout_async_drain: callout {c:p} is being drained already, by another function"
+                );
+            }
         }
         EXECUTING
     }
@@ -114,12 +118,15 @@ impl Callouts {
         if executes {
             // The caller is about to free memory: not waiting is no answer.
             if let Some(inside) = self.inside(me) {
+                let cpu = held.index;
+                // The panic hook may want the lock, here and below.
+                drop(held);
                 panic!(
-                    "callout_drain: callout {c:p} is executed by cpu {}, and the calling thread is inside {inside}",
-                    held.index
+                    "callout_drain: callout {c:p} is executed by cpu {cpu}, and the calling thread is inside {inside}"
                 );
             }
             if owned == Some(true) {
+                drop(held);
                 panic!(
                     "callout_drain: the handler of callout {c:p} wants the lock that the calling thread holds"
                 );

@@ -49,8 +49,6 @@ impl FdTable {
         if t.epfd() >= 0 {
             return -sys::EBUSY;
         }
-        // In the child of a fork the former thread may have vanished in there.
-        t.busy.store(false, Ordering::Relaxed);
         let area = self.maxsock() * size_of::<AtomicU32>();
         if t.local.ring().is_null() {
             let ring = memory::map_pages(area);
@@ -103,6 +101,12 @@ impl FdTable {
                 sys::file::close(old);
             }
         }
+    }
+
+    /// In the child of a fork: the thread that had this id is not there.
+    pub fn forget_thread(&self, tid: usize) {
+        self.thread_leave(tid);
+        self.thread(tid).busy.store(false, Ordering::Relaxed);
     }
 
     /// Adds a descriptor of the caller's own, not in the table, to the set of

@@ -48,6 +48,8 @@ pub struct Core {
     pub running: AtomicBool,
     /// Ids in use.
     pub(super) registered: AtomicU64,
+    /// Ids whose threads are not there, in the child of a fork.
+    pub(super) vanished: AtomicU64,
     /// Added to CLOCK_MONOTONIC's milliseconds.
     offset_ms: u64,
     threads: *mut Thread,
@@ -190,6 +192,7 @@ fn build(config: Config) -> Result<*mut Core, i32> {
             stopping: AtomicBool::new(false),
             running: AtomicBool::new(false),
             registered: AtomicU64::new(0),
+            vanished: AtomicU64::new(0),
             offset_ms,
             threads,
         });

@@ -57,7 +57,6 @@ impl Body for Seat {
                 self.arrive(SERVING, tid as i32);
                 turn::run_until(&self.stop);
                 registry::leave();
-                core.dedicated.ids.fetch_and(!(1 << tid), Ordering::Relaxed);
                 return;
             }
             if rc != -sys::EBUSY {
@@ -94,6 +93,11 @@ impl Dedicated {
         unsafe { self.handles.force_unlock(true) };
         *self.handles.lock() = [None; MAX_THREADS];
         self.ids.store(0, Ordering::Relaxed);
+    }
+
+    /// An id is left: whether it was one of these threads'.
+    pub fn give_up(&self, bit: u64) -> bool {
+        self.ids.fetch_and(!bit, Ordering::Relaxed) & bit != 0
     }
 
     /// The ids of these threads.
@@ -168,6 +172,9 @@ pub fn start_threads(n: usize) -> i32 {
 /// Ends and joins them all.
 pub fn end_threads() {
     if let Some(core) = core() {
+        if let Some(inside) = core.callouts.inside(thread::identity()) {
+            panic!("keel_deinit: called from inside {inside}");
+        }
         end(core, &mut core.dedicated.handles.lock(), u64::MAX);
     }
 }

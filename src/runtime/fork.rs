@@ -44,12 +44,7 @@ fn child() {
             core.callouts.after_fork_in_child(thread::identity(), me);
             let mine = me.map_or(0, |tid| 1 << tid);
             let gone = core.registered.fetch_and(mine, Ordering::Relaxed) & !mine;
-            for t in core.threads().iter().filter(|t| gone & (1 << t.tid) != 0) {
-                // Its descriptors are the parent's: the next one makes new ones.
-                core.fds.thread_leave(t.tid);
-                t.close();
-                t.sleeper().awake();
-            }
+            core.vanished.fetch_or(gone, Ordering::Relaxed);
             core.dedicated.forget();
             core.isolation.only(me);
         }

@@ -43,6 +43,12 @@ pub fn enter(tid: usize) -> i32 {
     if core.registered.load(Ordering::Relaxed) & (1 << tid) != 0 {
         return -sys::EBUSY;
     }
+    if core.vanished.fetch_and(!(1 << tid), Ordering::Relaxed) & (1 << tid) != 0 {
+        // Its descriptors are the parent's too: this one makes its own.
+        core.fds.forget_thread(tid);
+        t.close();
+        t.sleeper().awake();
+    }
     let mut rc = t.open();
     if rc == 0 {
         rc = core.fds.thread_enter(tid);
@@ -92,9 +98,10 @@ pub fn leave() {
     thread::set_self(core::ptr::null_mut());
     core.isolation.harmless(t.tid);
     let bit = 1 << t.tid;
+    let was_dedicated = core.dedicated.give_up(bit);
     let others = core.registered.fetch_and(!bit, Ordering::Relaxed) & !bit & !core.dedicated.ids();
-    if others == 0 && !core.running.load(Ordering::Relaxed) {
-        // The last one out: the next loops start afresh.
+    if others == 0 && !was_dedicated && !core.running.load(Ordering::Relaxed) {
+        // The last of the host's out: the next loops start afresh.
         core.stopping.store(false, Ordering::Relaxed);
     }
 }
