@@ -89,7 +89,7 @@ impl Callouts {
                 None => {
                     // The panic hook may want the lock.
                     drop(held);
-                    panic!("callout_schedule: callout {c:p} was never reset");
+                    panic!("callout_schedule: the callout was never reset");
                 }
             }
         }

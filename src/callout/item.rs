@@ -41,20 +41,21 @@ pub(super) enum Queue {
 
 /// One callout. All zeroes is an idle one without a lock, on cpu 0.
 ///
-/// Its first 56 bytes are what arming and stopping touch.
+/// Its first 40 bytes are what stopping touches, and 56 what arming does: the
+/// former lie in one cache line where malloc's alignment is all there is.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Callout {
     /// Under the lock of `cpus[home]`, as `queue`, `call` and `shut`.
     // Not loom's cell: the wheel finds the callout by its node's address.
     node: core::cell::UnsafeCell<Node>,
-    pub(super) call: UnsafeCell<Call>,
     pub(super) home: Home,
     queue: AtomicU8,
     active: AtomicU8,
     shut: AtomicU8,
     /// Written by init alone, as `lock`.
     pub(super) flags: u8,
+    pub(super) call: UnsafeCell<Call>,
     pub(super) lock: Lock,
     pub(super) live: Live,
     /// Which execution was its last; 0: none.
@@ -70,15 +71,15 @@ impl Callout {
     pub fn new(lock: Lock, flags: u8) -> Self {
         Self {
             node: core::cell::UnsafeCell::new(Node::new(0)),
-            call: UnsafeCell::new(Call {
-                func: None,
-                arg: core::ptr::null_mut(),
-            }),
             home: Home::new(),
             queue: AtomicU8::new(Queue::Nowhere as u8),
             active: AtomicU8::new(0),
             shut: AtomicU8::new(0),
             flags: flags | if lock.can_tell() { OWNED } else { 0 },
+            call: UnsafeCell::new(Call {
+                func: None,
+                arg: core::ptr::null_mut(),
+            }),
             lock,
             live: Live::new(),
             execution: AtomicU64::new(0),
