@@ -1,46 +1,12 @@
 //! Arming: reset, schedule, and what a mover does on the new cpu.
 
+use super::arming::Arming;
 use super::callouts::{Callouts, Held};
-use super::cpu::{Cpu, DIRECT};
+use super::cpu::Cpu;
 use super::item::{Call, Callout, Queue};
 use super::pause::{self, Point};
 use super::slot::{Deferral, Stage};
-use super::time::Window;
 use crate::sync::ThreadSet;
-use crate::wheel::Node;
-
-/// When to run, and whether before what else is due.
-#[derive(Clone, Copy, Debug)]
-pub struct Arming {
-    /// The granules in which to start.
-    pub window: Window,
-    /// C_DIRECT_EXEC.
-    pub direct: bool,
-}
-
-impl Arming {
-    #[inline]
-    pub(super) const fn tag(self) -> u8 {
-        if self.direct { DIRECT } else { 0 }
-    }
-
-    /// What `node` was filed with.
-    ///
-    /// # Safety
-    /// The lock of its cpu is held.
-    pub(super) const unsafe fn of(node: *const Node) -> Self {
-        // SAFETY: by this function's contract.
-        unsafe {
-            Self {
-                window: Window {
-                    time: (*node).time(),
-                    window: (*node).window(),
-                },
-                direct: (*node).tag == DIRECT,
-            }
-        }
-    }
-}
 
 /// What `reset` is asked for.
 #[derive(Clone, Copy, Debug)]

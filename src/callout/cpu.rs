@@ -1,6 +1,6 @@
 //! One callout cpu: its lock, its wheel, its slot.
 
-use super::arm::Arming;
+use super::arming::{Arming, DIRECT};
 use super::item::{Callout, Queue};
 use super::pause::{self, Point};
 use super::slot::{Phase, Slot, Trace};
@@ -13,8 +13,6 @@ use crate::wheel::Wheel;
 pub(super) const NEVER: u64 = u64::MAX;
 /// Nobody runs a pass.
 pub(super) const NOBODY: usize = 0;
-/// The tag of nodes that want to run first (C_DIRECT_EXEC).
-pub(super) const DIRECT: u8 = 1;
 
 /// What happened on a cpu since `init`.
 #[derive(Clone, Copy, Debug, Default)]

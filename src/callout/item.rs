@@ -57,7 +57,7 @@ pub struct Callout {
     pub(super) flags: u8,
     pub(super) call: UnsafeCell<Call>,
     pub(super) lock: Lock,
-    pub(super) live: Live,
+    live: Live,
     /// Which execution was its last; 0: none.
     pub(super) execution: AtomicU64,
     _reserved: [u64; 4],
@@ -85,6 +85,28 @@ impl Callout {
             execution: AtomicU64::new(0),
             _reserved: [0; 4],
         }
+    }
+
+    /// Makes the memory an idle callout.
+    ///
+    /// # Safety
+    /// The memory is the caller's, and no callout that is in use.
+    pub unsafe fn init(c: *mut Self, lock: Lock, flags: u8) {
+        // SAFETY: by this function's contract. What is read may be garbage,
+        // which does not by chance call itself a callout at this address.
+        unsafe {
+            if cfg!(debug_assertions) && (*c).live.is_settled(c as usize) && (*c).is_pending() {
+                panic!("callout_init: callout {c:p} is pending");
+            }
+            c.write(Self::new(lock, flags));
+            (*c).live.settle_down(c as usize);
+        }
+    }
+
+    /// Panics in debug builds if this is not the callout that it was.
+    #[inline]
+    pub(super) fn check_live(&self, whence: &str) {
+        self.live.check(&raw const *self as usize, whence);
     }
 
     /// Whether the callout has a date. Exact under the associated lock.

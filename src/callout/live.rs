@@ -1,19 +1,16 @@
-//! Debug builds: callouts that are initialised anew, moved or freed while
-//! they are pending or run (CINV-31).
+//! Debug builds: what a callout knows of itself, to find those that are
+//! initialised anew, moved or freed while they are pending or run (CINV-31).
 
-use super::item::Callout;
-use super::lock::Lock;
 use crate::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 const MAGIC: u32 = 0x63_6c_6f_74;
 
-/// What a callout knows of itself.
+/// A mark, and the address at which the callout settled down.
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct Live {
     magic: AtomicU32,
-    /// Its address.
-    me: AtomicUsize,
+    at: AtomicUsize,
 }
 
 impl Live {
@@ -21,61 +18,40 @@ impl Live {
     pub fn new() -> Self {
         Self {
             magic: AtomicU32::new(0),
-            me: AtomicUsize::new(0),
-        }
-    }
-}
-
-impl Callout {
-    /// Makes the memory an idle callout.
-    ///
-    /// # Safety
-    /// The memory is the caller's, and no callout that is in use.
-    pub unsafe fn init(c: *mut Self, lock: Lock, flags: u8) {
-        // SAFETY: by this function's contract. What is read may be garbage,
-        // which does not by chance call itself a callout at this address.
-        unsafe {
-            if cfg!(debug_assertions) && (*c).is_settled() && (*c).is_pending() {
-                panic!("callout_init: callout {c:p} is pending");
-            }
-            c.write(Self::new(lock, flags));
-            (*c).settle_down();
+            at: AtomicUsize::new(0),
         }
     }
 
-    /// Notes where this callout is; from then on it must stay there.
+    /// Notes that the callout is at `at`; from then on it must stay there.
     #[inline]
-    pub(super) fn settle_down(&self) {
+    pub fn settle_down(&self, at: usize) {
         if cfg!(debug_assertions) {
-            self.live
-                .me
-                .store(&raw const *self as usize, Ordering::Relaxed);
-            self.live.magic.store(MAGIC, Ordering::Relaxed);
+            self.at.store(at, Ordering::Relaxed);
+            self.magic.store(MAGIC, Ordering::Relaxed);
         }
     }
 
-    /// Whether this memory holds a callout that settled down here.
-    pub(super) fn is_settled(&self) -> bool {
-        self.live.magic.load(Ordering::Relaxed) == MAGIC
-            && self.live.me.load(Ordering::Relaxed) == &raw const *self as usize
+    /// Whether this memory holds a callout that settled down at `at`.
+    pub fn is_settled(&self, at: usize) -> bool {
+        self.magic.load(Ordering::Relaxed) == MAGIC && self.at.load(Ordering::Relaxed) == at
     }
 
-    /// Panics if this is not the callout that it was.
+    /// Panics if the callout at `at` is not the one that it was.
     #[inline]
-    pub(super) fn check_live(&self, whence: &str) {
+    pub fn check(&self, at: usize, whence: &str) {
         if !cfg!(debug_assertions) {
             return;
         }
-        match self.live.magic.load(Ordering::Relaxed) {
+        match self.magic.load(Ordering::Relaxed) {
             // All zeroes, never used.
-            0 => self.settle_down(),
-            MAGIC if self.is_settled() => (),
+            0 => self.settle_down(at),
+            MAGIC if self.is_settled(at) => (),
             MAGIC => panic!(
-                "{whence}: callout {self:p} was moved: it settled down at {:#x}",
-                self.live.me.load(Ordering::Relaxed)
+                "{whence}: callout {at:#x} was moved: it settled down at {:#x}",
+                self.at.load(Ordering::Relaxed)
             ),
             _ => {
-                panic!("{whence}: callout {self:p} was freed or overwritten, or never initialised")
+                panic!("{whence}: callout {at:#x} was freed or overwritten, or never initialised")
             }
         }
     }

@@ -45,6 +45,7 @@
 //!   open (CINV-29).
 
 mod arm;
+mod arming;
 mod callouts;
 mod cancel;
 mod cpu;
@@ -61,7 +62,8 @@ mod slot;
 mod softclock;
 pub mod time;
 
-pub use arm::{Arming, Reset};
+pub use arm::Reset;
+pub use arming::Arming;
 pub use callouts::{Callouts, Report};
 pub use cancel::{Drain, Waiting};
 pub use cpu::{Counts, Cpu};

@@ -112,7 +112,7 @@ impl Phase {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Deferral {
     pub cpu: usize,
-    pub arming: super::arm::Arming,
+    pub arming: super::arming::Arming,
 }
 
 /// Enough to tell 64 cpus apart.

@@ -1,6 +1,6 @@
 //! Running what is due: one pass, one execution, its completion.
 
-use super::arm::Arming;
+use super::arming::Arming;
 use super::callouts::{Callouts, Held};
 use super::cpu::{Cpu, NEVER, NOBODY, State};
 use super::item::{CALLOUT_RETURNUNLOCKED, CALLOUT_TRYLOCK, Callout, Queue};
