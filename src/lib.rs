@@ -10,6 +10,7 @@ pub mod callout;
 pub mod fd;
 pub mod pool;
 pub mod runtime;
+pub mod stick_table;
 pub mod sync;
 pub mod sys;
 pub mod task;
