@@ -468,10 +468,13 @@ mod tests {
     fn stk_46_odd_dates() {
         let c = holding(0, 0, 0);
         assert_eq!(c.update(1000, 1, &at(54_321)), 1);
+        // The word itself: patience would mend it.
+        assert_eq!(c.start.load(Ordering::Relaxed), 54_320);
         assert_eq!(c.snapshot(), holding(54_320, 1, 0).snapshot());
         // An odd period: the next edge is odd.
         let c = holding(2000, 7, 0);
         assert_eq!(c.update(1001, 1, &at(3001)), 1);
+        assert_eq!(c.start.load(Ordering::Relaxed), 3000);
         assert_eq!(c.snapshot(), holding(3000, 1, 7).snapshot());
     }
 
