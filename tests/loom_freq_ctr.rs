@@ -40,8 +40,8 @@ impl World {
 struct Dates<'a>(u32, &'a AtomicU32);
 
 impl Clock for Dates<'_> {
-    fn near(&self) -> u32 {
-        self.0
+    fn near(&self) -> Option<u32> {
+        Some(self.0)
     }
 
     fn common(&self) -> u32 {

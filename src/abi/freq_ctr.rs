@@ -64,7 +64,7 @@ pub unsafe extern "C" fn update_freq_ctr_period(
     inc: c_uint,
 ) -> c_uint {
     // SAFETY: by this function's contract.
-    unsafe { counter(ctr) }.update(period, inc, &Dates::here())
+    unsafe { counter(ctr) }.update(period, inc, Dates::here())
 }
 
 /// update_freq_ctr_period() for a period of one second.
@@ -73,7 +73,7 @@ pub unsafe extern "C" fn update_freq_ctr_period(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn update_freq_ctr(ctr: *mut freq_ctr, inc: c_uint) -> c_uint {
     // SAFETY: by this function's contract.
-    unsafe { counter(ctr) }.update(SECOND, inc, &Dates::here())
+    unsafe { counter(ctr) }.update(SECOND, inc, Dates::here())
 }
 
 /// The events of the last period, multiplied by the period. A pend of 0 or
@@ -88,7 +88,7 @@ pub unsafe extern "C" fn freq_ctr_total(
     pend: c_int,
 ) -> c_ulonglong {
     // SAFETY: by this function's contract.
-    unsafe { counter(ctr) }.total(period, pending(pend), &Dates::here())
+    unsafe { counter(ctr) }.total(period, pending(pend), Dates::here())
 }
 
 /// freq_ctr_total() of the counter as it stands: never waits, but may be off
@@ -102,7 +102,7 @@ pub unsafe extern "C" fn freq_ctr_total_estimate(
     pend: c_int,
 ) -> c_ulonglong {
     // SAFETY: by this function's contract.
-    unsafe { counter(ctr) }.total_estimate(period, pending(pend), &Dates::here())
+    unsafe { counter(ctr) }.total_estimate(period, pending(pend), Dates::here())
 }
 
 /// The events of the last period: freq_ctr_total() without pending ones,
@@ -112,7 +112,7 @@ pub unsafe extern "C" fn freq_ctr_total_estimate(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn read_freq_ctr_period(ctr: *mut freq_ctr, period: c_uint) -> c_uint {
     // SAFETY: by this function's contract.
-    unsafe { counter(ctr) }.rate(period, &Dates::here())
+    unsafe { counter(ctr) }.rate(period, Dates::here())
 }
 
 /// read_freq_ctr_period() with its fraction, and without its limit.
@@ -121,7 +121,7 @@ pub unsafe extern "C" fn read_freq_ctr_period(ctr: *mut freq_ctr, period: c_uint
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn read_freq_ctr_period_flt(ctr: *mut freq_ctr, period: c_uint) -> c_double {
     // SAFETY: by this function's contract.
-    unsafe { counter(ctr) }.rate_flt(period, &Dates::here())
+    unsafe { counter(ctr) }.rate_flt(period, Dates::here())
 }
 
 /// read_freq_ctr_period() for a period of one second: events per second.
@@ -130,7 +130,7 @@ pub unsafe extern "C" fn read_freq_ctr_period_flt(ctr: *mut freq_ctr, period: c_
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn read_freq_ctr(ctr: *mut freq_ctr) -> c_uint {
     // SAFETY: by this function's contract.
-    unsafe { counter(ctr) }.rate(SECOND, &Dates::here())
+    unsafe { counter(ctr) }.rate(SECOND, Dates::here())
 }
 
 /// read_freq_ctr() with its fraction, and without its limit.
@@ -139,7 +139,7 @@ pub unsafe extern "C" fn read_freq_ctr(ctr: *mut freq_ctr) -> c_uint {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn read_freq_ctr_flt(ctr: *mut freq_ctr) -> c_double {
     // SAFETY: by this function's contract.
-    unsafe { counter(ctr) }.rate_flt(SECOND, &Dates::here())
+    unsafe { counter(ctr) }.rate_flt(SECOND, Dates::here())
 }
 
 /// How many events may come until there are freq in the last period, pend of
@@ -154,7 +154,7 @@ pub unsafe extern "C" fn freq_ctr_remain_period(
     pend: c_uint,
 ) -> c_uint {
     // SAFETY: by this function's contract.
-    unsafe { counter(ctr) }.remain(period, freq, pend, &Dates::here())
+    unsafe { counter(ctr) }.remain(period, freq, pend, Dates::here())
 }
 
 /// freq_ctr_remain_period() for a period of one second.
@@ -163,7 +163,7 @@ pub unsafe extern "C" fn freq_ctr_remain_period(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn freq_ctr_remain(ctr: *mut freq_ctr, freq: c_uint, pend: c_uint) -> c_uint {
     // SAFETY: by this function's contract.
-    unsafe { counter(ctr) }.remain(SECOND, freq, pend, &Dates::here())
+    unsafe { counter(ctr) }.remain(SECOND, freq, pend, Dates::here())
 }
 
 /// Milliseconds to wait before the next event, pend events before it, if there
@@ -179,7 +179,7 @@ pub unsafe extern "C" fn next_event_delay_period(
     pend: c_uint,
 ) -> c_uint {
     // SAFETY: by this function's contract.
-    unsafe { counter(ctr) }.delay(period, freq, pend, &Dates::here())
+    unsafe { counter(ctr) }.delay(period, freq, pend, Dates::here())
 }
 
 /// next_event_delay_period() for a period of one second.
@@ -192,7 +192,7 @@ pub unsafe extern "C" fn next_event_delay(
     pend: c_uint,
 ) -> c_uint {
     // SAFETY: by this function's contract.
-    unsafe { counter(ctr) }.delay(SECOND, freq, pend, &Dates::here())
+    unsafe { counter(ctr) }.delay(SECOND, freq, pend, Dates::here())
 }
 
 /// By how many events the current period is ahead of freq per period, evenly
@@ -207,7 +207,7 @@ pub unsafe extern "C" fn freq_ctr_overshoot_period(
     freq: c_uint,
 ) -> c_int {
     // SAFETY: by this function's contract.
-    unsafe { counter(ctr) }.overshoot(period, freq, &Dates::here())
+    unsafe { counter(ctr) }.overshoot(period, freq, Dates::here())
 }
 
 /// Adds a sample to the sum for an average over n samples: takes the n-th

@@ -22,12 +22,23 @@ const MIN_PERIOD: u32 = 2;
 
 /// Where counters take the date from.
 pub trait Clock {
-    /// The calling thread's date; other threads' may be later.
-    fn near(&self) -> u32;
+    /// The calling thread's date, where it keeps one; others' may be later.
+    fn near(&self) -> Option<u32>;
 
     /// The process's date. Not before any that this thread has seen another
     /// one use, nor before [`near`](Self::near).
     fn common(&self) -> u32;
+}
+
+impl<C: Clock> Clock for &C {
+    #[inline]
+    fn near(&self) -> Option<u32> {
+        (**self).near()
+    }
+
+    fn common(&self) -> u32 {
+        (**self).common()
+    }
 }
 
 /// A counter. The period is its user's to remember, and must not change.
@@ -73,11 +84,13 @@ impl FreqCtr {
 
     /// Counts `events`: the events of the current period, these included.
     #[inline]
-    pub fn update(&self, period: u32, events: u32, clock: &impl Clock) -> u32 {
-        // PAIRS: finish's Release: who knows the new period adds to it.
-        let start = self.start.load(Ordering::Acquire);
-        if clock.near().wrapping_sub(start & !ROTATING) < period {
-            return self.add(events);
+    pub fn update(&self, period: u32, events: u32, clock: impl Clock) -> u32 {
+        if let Some(now) = clock.near() {
+            // PAIRS: finish's Release: who knows the new period adds to it.
+            let start = self.start.load(Ordering::Acquire);
+            if now.wrapping_sub(start & !ROTATING) < period {
+                return self.add(events);
+            }
         }
         self.update_slow(period, events, clock)
     }
@@ -91,9 +104,10 @@ impl FreqCtr {
             .wrapping_add(events)
     }
 
-    // The period may be over.
+    // The period may be over. Out of line, for the fast path to need no frame.
     #[cold]
-    fn update_slow(&self, period: u32, events: u32, clock: &impl Clock) -> u32 {
+    #[inline(never)]
+    fn update_slow(&self, period: u32, events: u32, clock: impl Clock) -> u32 {
         let period = period.max(MIN_PERIOD);
         let mut patience = Patience::new();
         loop {
@@ -189,38 +203,38 @@ impl FreqCtr {
     }
 
     /// See [`Values::total`].
-    pub fn total(&self, period: u32, pending: Option<u32>, clock: &impl Clock) -> u64 {
+    pub fn total(&self, period: u32, pending: Option<u32>, clock: impl Clock) -> u64 {
         // In this order: the date is not before the start.
         let values = self.snapshot();
         values.total(period, pending, clock.common())
     }
 
     /// The same of a [`glance`](Self::glance).
-    pub fn total_estimate(&self, period: u32, pending: Option<u32>, clock: &impl Clock) -> u64 {
+    pub fn total_estimate(&self, period: u32, pending: Option<u32>, clock: impl Clock) -> u64 {
         let values = self.glance();
         values.total(period, pending, clock.common())
     }
 
     /// Events in the last period.
-    pub fn rate(&self, period: u32, clock: &impl Clock) -> u32 {
+    pub fn rate(&self, period: u32, clock: impl Clock) -> u32 {
         saturated(self.total(period, None, clock) / u64::from(period.max(MIN_PERIOD)))
     }
 
     /// The same with its fraction.
-    pub fn rate_flt(&self, period: u32, clock: &impl Clock) -> f64 {
+    pub fn rate_flt(&self, period: u32, clock: impl Clock) -> f64 {
         self.total(period, None, clock) as f64 / f64::from(period.max(MIN_PERIOD))
     }
 
     /// How many events may come before there are `freq` in the last period,
     /// `pending` of them known already.
-    pub fn remain(&self, period: u32, freq: u32, pending: u32, clock: &impl Clock) -> u32 {
+    pub fn remain(&self, period: u32, freq: u32, pending: u32, clock: impl Clock) -> u32 {
         let total = self.total(period, Some(pending), clock);
         freq.saturating_sub(saturated(total / u64::from(period.max(MIN_PERIOD))))
     }
 
     /// Milliseconds to wait before an event more does not exceed `freq` per
     /// period: 0 while there is room, else in proportion to the excess.
-    pub fn delay(&self, period: u32, freq: u32, pending: u32, clock: &impl Clock) -> u32 {
+    pub fn delay(&self, period: u32, freq: u32, pending: u32, clock: impl Clock) -> u32 {
         let total = self.total(period, Some(pending), clock);
         let allowed = u64::from(freq) * u64::from(period.max(MIN_PERIOD));
         match total.checked_sub(allowed) {
@@ -230,7 +244,7 @@ impl FreqCtr {
     }
 
     /// See [`Values::overshoot`].
-    pub fn overshoot(&self, period: u32, freq: u32, clock: &impl Clock) -> i32 {
+    pub fn overshoot(&self, period: u32, freq: u32, clock: impl Clock) -> i32 {
         let values = self.snapshot();
         values.overshoot(period, freq, clock.common())
     }
@@ -381,8 +395,8 @@ mod tests {
     struct At(u32, u32);
 
     impl Clock for At {
-        fn near(&self) -> u32 {
-            self.0
+        fn near(&self) -> Option<u32> {
+            Some(self.0)
         }
         fn common(&self) -> u32 {
             self.1
@@ -539,8 +553,8 @@ mod tests {
     struct Lagging<'a>(&'a StdU32, u32);
 
     impl Clock for Lagging<'_> {
-        fn near(&self) -> u32 {
-            self.common() - self.1
+        fn near(&self) -> Option<u32> {
+            Some(self.common() - self.1)
         }
         fn common(&self) -> u32 {
             self.0.load(std::sync::atomic::Ordering::Relaxed)
