@@ -13,7 +13,7 @@
 //! Zeroed memory is an empty counter.
 
 use crate::sync::atomic::{AtomicU32, Ordering};
-use crate::sync::spin_hint;
+use crate::sync::{model_point, spin_hint};
 
 /// In the start date: the counts are being rotated.
 const ROTATING: u32 = 1;
@@ -92,6 +92,7 @@ impl FreqCtr {
                 return self.add(events);
             }
         }
+        model_point();
         self.update_slow(period, events, clock)
     }
 
@@ -111,7 +112,8 @@ impl FreqCtr {
         let period = period.max(MIN_PERIOD);
         let mut patience = Patience::new();
         loop {
-            // PAIRS: finish's Release; the date below is not before it.
+            // PAIRS: finish's Release: the date below is not before this one,
+            // and the previous count is stored over theirs.
             let start = self.start.load(Ordering::Acquire);
             let now = clock.common();
             if now.wrapping_sub(start & !ROTATING) < period {
@@ -133,10 +135,10 @@ impl FreqCtr {
             return Rotation::Theirs;
         }
         let locked = start | ROTATING;
-        // PAIRS: finish's Release: the previous count is stored over theirs.
+        // Relaxed: the caller has acquired what stands there.
         match self
             .start
-            .compare_exchange(start, locked, Ordering::Acquire, Ordering::Relaxed)
+            .compare_exchange(start, locked, Ordering::Relaxed, Ordering::Relaxed)
         {
             Ok(_) => Rotation::Ours,
             Err(_) => Rotation::Theirs,
