@@ -32,7 +32,7 @@ impl World {
 
     /// One event, on a thread that believes in `near`.
     fn event(&self, near: u32) {
-        self.counter.update(PERIOD, 1, &Dates(near, &self.date));
+        self.counter.update(PERIOD, 1, Dates(near, &self.date));
     }
 }
 
@@ -166,7 +166,7 @@ fn a_reader_is_not_before_the_period() {
             a.event(111);
         });
         let dates = Dates(109, &w.date);
-        let total = w.counter.total(PERIOD, Some(0), &dates);
+        let total = w.counter.total(PERIOD, Some(0), dates);
         // At 109 and 111 before the rotation; after it.
         assert!(
             [9 + 50, 5 * 9, 5 * 9 + 10].contains(&total),

@@ -30,17 +30,6 @@ pub trait Clock {
     fn common(&self) -> u32;
 }
 
-impl<C: Clock> Clock for &C {
-    #[inline]
-    fn near(&self) -> Option<u32> {
-        (**self).near()
-    }
-
-    fn common(&self) -> u32 {
-        (**self).common()
-    }
-}
-
 /// A counter. The period is its user's to remember, and must not change.
 #[derive(Debug)]
 #[repr(C)]
@@ -394,6 +383,7 @@ mod tests {
     use std::sync::atomic::AtomicU32 as StdU32;
 
     /// A thread's dates: its own, the process's.
+    #[derive(Clone, Copy)]
     struct At(u32, u32);
 
     impl Clock for At {
@@ -422,14 +412,14 @@ mod tests {
         // SAFETY: three words.
         let c: FreqCtr = unsafe { core::mem::zeroed() };
         for now in [0, 1, 999, 1000, 1 << 31, u32::MAX] {
-            assert_eq!(c.rate(1000, &at(now)), 0);
-            assert_eq!(c.delay(1000, 10, 0, &at(now)), 0);
-            assert_eq!(c.remain(1000, 10, 3, &at(now)), 7);
-            assert_eq!(c.overshoot(1000, 10, &at(now)), 0);
+            assert_eq!(c.rate(1000, at(now)), 0);
+            assert_eq!(c.delay(1000, 10, 0, at(now)), 0);
+            assert_eq!(c.remain(1000, 10, 3, at(now)), 7);
+            assert_eq!(c.overshoot(1000, 10, at(now)), 0);
         }
-        assert_eq!(c.update(1000, 5, &at(77_777)), 5);
+        assert_eq!(c.update(1000, 5, at(77_777)), 5);
         assert_eq!(c.snapshot(), holding(77_776, 5, 0).snapshot());
-        assert_eq!(c.rate(1000, &at(77_777)), 5);
+        assert_eq!(c.rate(1000, at(77_777)), 5);
     }
 
     // The figures of the specification's last section.
@@ -438,18 +428,18 @@ mod tests {
         for start in [2000, u32::MAX - 499] {
             let c = holding(start, 30, 100);
             let now = |ms: u32| at(start.wrapping_add(ms));
-            assert_eq!(c.total(1000, None, &now(250)), 105_000);
-            assert_eq!(c.rate(1000, &now(250)), 105);
-            assert_eq!(c.remain(1000, 120, 0, &now(250)), 15);
-            assert_eq!(c.remain(1000, 120, 5, &now(250)), 10);
-            assert_eq!(c.remain(1000, 104, 0, &now(250)), 0);
-            assert_eq!(c.delay(1000, 100, 0, &now(250)), 50);
-            assert_eq!(c.delay(1000, 105, 0, &now(250)), 1);
-            assert_eq!(c.delay(1000, 106, 0, &now(250)), 0);
-            assert_eq!(c.rate(1000, &now(1000)), 30);
-            assert_eq!(c.rate(1000, &now(1500)), 15);
-            assert_eq!(c.rate(1000, &now(2001)), 0);
-            assert_eq!(c.rate_flt(1000, &now(333)), 96.7);
+            assert_eq!(c.total(1000, None, now(250)), 105_000);
+            assert_eq!(c.rate(1000, now(250)), 105);
+            assert_eq!(c.remain(1000, 120, 0, now(250)), 15);
+            assert_eq!(c.remain(1000, 120, 5, now(250)), 10);
+            assert_eq!(c.remain(1000, 104, 0, now(250)), 0);
+            assert_eq!(c.delay(1000, 100, 0, now(250)), 50);
+            assert_eq!(c.delay(1000, 105, 0, now(250)), 1);
+            assert_eq!(c.delay(1000, 106, 0, now(250)), 0);
+            assert_eq!(c.rate(1000, now(1000)), 30);
+            assert_eq!(c.rate(1000, now(1500)), 15);
+            assert_eq!(c.rate(1000, now(2001)), 0);
+            assert_eq!(c.rate_flt(1000, now(333)), 96.7);
         }
     }
 
@@ -458,24 +448,24 @@ mod tests {
         for (current, previous) in [(0, 1), (1, 0)] {
             let c = holding(0, current, previous);
             let half = if current == 0 { 500 } else { 1500 };
-            assert_eq!(c.total(1000, None, &at(half)), 1000);
-            assert_eq!(c.total(1000, Some(0), &at(half)), 500);
-            assert_eq!(c.total(1000, Some(2), &at(half)), 2500);
+            assert_eq!(c.total(1000, None, at(half)), 1000);
+            assert_eq!(c.total(1000, Some(0), at(half)), 500);
+            assert_eq!(c.total(1000, Some(2), at(half)), 2500);
         }
-        assert_eq!(holding(0, 0, 2).total(1000, None, &at(500)), 1000);
-        assert_eq!(holding(0, 1, 0).total(1000, None, &at(2001)), 0);
+        assert_eq!(holding(0, 0, 2).total(1000, None, at(500)), 1000);
+        assert_eq!(holding(0, 1, 0).total(1000, None, at(2001)), 0);
     }
 
     #[test]
     fn rotates_once_an_edge() {
         let c = holding(2000, 10, 4);
-        assert_eq!(c.update(1000, 1, &at(2999)), 11);
-        assert_eq!(c.update(1000, 1, &at(3000)), 1);
+        assert_eq!(c.update(1000, 1, at(2999)), 11);
+        assert_eq!(c.update(1000, 1, at(3000)), 1);
         assert_eq!(c.snapshot(), holding(3000, 1, 11).snapshot());
         // The next edge, but not the one after it: the old start goes on.
-        assert_eq!(c.update(1000, 2, &at(4999)), 2);
+        assert_eq!(c.update(1000, 2, at(4999)), 2);
         assert_eq!(c.snapshot(), holding(4000, 2, 1).snapshot());
-        assert_eq!(c.update(1000, 3, &at(6000)), 3);
+        assert_eq!(c.update(1000, 3, at(6000)), 3);
         assert_eq!(c.snapshot(), holding(6000, 3, 0).snapshot());
     }
 
@@ -483,13 +473,13 @@ mod tests {
     #[test]
     fn stk_46_odd_dates() {
         let c = holding(0, 0, 0);
-        assert_eq!(c.update(1000, 1, &at(54_321)), 1);
+        assert_eq!(c.update(1000, 1, at(54_321)), 1);
         // The word itself: patience would mend it.
         assert_eq!(c.start.load(Ordering::Relaxed), 54_320);
         assert_eq!(c.snapshot(), holding(54_320, 1, 0).snapshot());
         // An odd period: the next edge is odd.
         let c = holding(2000, 7, 0);
-        assert_eq!(c.update(1001, 1, &at(3001)), 1);
+        assert_eq!(c.update(1001, 1, at(3001)), 1);
         assert_eq!(c.start.load(Ordering::Relaxed), 3000);
         assert_eq!(c.snapshot(), holding(3000, 1, 7).snapshot());
     }
@@ -499,11 +489,11 @@ mod tests {
     fn stk_46_written_odd_date() {
         let c = holding(2001, 7, 5);
         assert_eq!(c.glance(), holding(2000, 7, 5).snapshot());
-        assert_eq!(c.update(1000, 1, &at(2001)), 8);
-        assert_eq!(c.update(1000, 1, &at(2000)), 9);
+        assert_eq!(c.update(1000, 1, at(2001)), 8);
+        assert_eq!(c.update(1000, 1, at(2000)), 9);
         assert_eq!(c.snapshot(), holding(2000, 9, 5).snapshot());
         let c = holding(2001, 7, 5);
-        assert_eq!(c.update(1000, 1, &at(3000)), 1);
+        assert_eq!(c.update(1000, 1, at(3000)), 1);
         assert_eq!(c.snapshot(), holding(3000, 1, 7).snapshot());
     }
 
@@ -511,13 +501,13 @@ mod tests {
     #[test]
     fn stk_47_clocks_apart() {
         let c = holding(2000, 10, 4);
-        assert_eq!(c.update(1000, 1, &At(3000, 3000)), 1);
-        assert_eq!(c.update(1000, 1, &At(2999, 3000)), 2);
-        assert_eq!(c.update(1000, 1, &At(2000, 3000)), 3);
-        assert_eq!(c.update(1000, 1, &At(3000, 3001)), 4);
+        assert_eq!(c.update(1000, 1, At(3000, 3000)), 1);
+        assert_eq!(c.update(1000, 1, At(2999, 3000)), 2);
+        assert_eq!(c.update(1000, 1, At(2000, 3000)), 3);
+        assert_eq!(c.update(1000, 1, At(3000, 3001)), 4);
         assert_eq!(c.snapshot(), holding(3000, 4, 10).snapshot());
         // Behind by a whole period, when that is over too.
-        assert_eq!(c.update(1000, 1, &At(2990, 4100)), 1);
+        assert_eq!(c.update(1000, 1, At(2990, 4100)), 1);
         assert_eq!(c.snapshot(), holding(4000, 1, 4).snapshot());
     }
 
@@ -541,7 +531,7 @@ mod tests {
                             {
                                 common.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                             }
-                            c.update(1000, 1, &Lagging(common, lag));
+                            c.update(1000, 1, Lagging(common, lag));
                         }
                     });
                 }
@@ -568,16 +558,16 @@ mod tests {
     fn stk_48_long_periods() {
         let c = holding(0, 0, 0);
         for s in 0..10 {
-            assert_eq!(c.update(10_000, 1, &at(50_000 + s * 1000)), s + 1);
+            assert_eq!(c.update(10_000, 1, at(50_000 + s * 1000)), s + 1);
         }
-        assert_eq!(c.update(10_000, 1, &at(60_000)), 1);
+        assert_eq!(c.update(10_000, 1, at(60_000)), 1);
         assert_eq!(c.snapshot(), holding(60_000, 1, 10).snapshot());
-        assert_eq!(c.rate(10_000, &at(65_000)), 6);
-        assert_eq!(c.rate_flt(10_000, &at(62_500)), 8.5);
+        assert_eq!(c.rate(10_000, at(65_000)), 6);
+        assert_eq!(c.rate_flt(10_000, at(62_500)), 8.5);
         // The longest.
         let c = holding(8, 3, u32::MAX);
-        assert_eq!(c.rate(u32::MAX, &at(7)), 3);
-        assert_eq!(c.rate(u32::MAX, &at(8)), u32::MAX);
+        assert_eq!(c.rate(u32::MAX, at(7)), 3);
+        assert_eq!(c.rate(u32::MAX, at(8)), u32::MAX);
     }
 
     // STK-50: one event a millisecond is exactly that rate at any time.
@@ -586,15 +576,15 @@ mod tests {
         for period in [2u32, 10, 250, 1000] {
             let c = holding(0, 0, 0);
             for now in 4000..4000 + 5 * period {
-                c.update(period, 1, &at(now));
+                c.update(period, 1, at(now));
                 if now >= 4000 + period {
                     // This millisecond's event is there, but not its end.
                     let v = c.snapshot();
                     let elapsed = u64::from(now - v.start);
                     let p = u64::from(period);
                     let total = p * (p - elapsed) + (elapsed + 1) * p;
-                    assert_eq!(c.total(period, None, &at(now)), total, "{period} at {now}");
-                    assert_eq!(c.rate(period, &at(now)), period + 1);
+                    assert_eq!(c.total(period, None, at(now)), total, "{period} at {now}");
+                    assert_eq!(c.rate(period, at(now)), period + 1);
                 }
             }
         }
@@ -606,17 +596,17 @@ mod tests {
         let c = holding(2000, 10, 0);
         let mut last = 0;
         for pending in 1..=100 {
-            let delay = c.delay(1000, 10, pending, &at(2500));
+            let delay = c.delay(1000, 10, pending, at(2500));
             assert_eq!(delay, pending * 100);
             assert!(delay > last);
             last = delay;
         }
         // And in inverse proportion to the limit.
-        assert_eq!(c.delay(1000, 0, 0, &at(2500)), 10_000);
-        assert_eq!(c.delay(1000, 1, 0, &at(2500)), 9000);
-        assert_eq!(c.delay(1000, 5, 0, &at(2500)), 1000);
-        assert_eq!(c.delay(1000, 10, 0, &at(2500)), 1);
-        assert_eq!(c.delay(1000, 11, 0, &at(2500)), 0);
+        assert_eq!(c.delay(1000, 0, 0, at(2500)), 10_000);
+        assert_eq!(c.delay(1000, 1, 0, at(2500)), 9000);
+        assert_eq!(c.delay(1000, 5, 0, at(2500)), 1000);
+        assert_eq!(c.delay(1000, 10, 0, at(2500)), 1);
+        assert_eq!(c.delay(1000, 11, 0, at(2500)), 0);
     }
 
     // STK-52: nothing is ahead of anything in an empty or idle counter.
@@ -632,32 +622,32 @@ mod tests {
             1 << 31,
             u32::MAX - 2000,
         ] {
-            assert_eq!(empty.overshoot(1000, 10, &at(gone)), 0);
-            assert_eq!(idle.overshoot(1000, 10, &at(2000u32.wrapping_add(gone))), 0);
+            assert_eq!(empty.overshoot(1000, 10, at(gone)), 0);
+            assert_eq!(idle.overshoot(1000, 10, at(2000u32.wrapping_add(gone))), 0);
         }
         // A date to come.
-        assert_eq!(idle.overshoot(1000, 10, &at(1999)), 0);
-        assert_eq!(idle.overshoot(1000, 10, &at(2000)), 50);
-        assert_eq!(idle.overshoot(1000, 10, &at(2500)), 45);
-        assert_eq!(idle.overshoot(1000, 100, &at(3000)), -50);
+        assert_eq!(idle.overshoot(1000, 10, at(1999)), 0);
+        assert_eq!(idle.overshoot(1000, 10, at(2000)), 50);
+        assert_eq!(idle.overshoot(1000, 10, at(2500)), 45);
+        assert_eq!(idle.overshoot(1000, 100, at(3000)), -50);
     }
 
     // STK-53: limits above 2^31.
     #[test]
     fn stk_53_large_limits() {
         let c = holding(2000, 1000, 0);
-        assert_eq!(c.overshoot(1000, 3_000_000_000, &at(2999)), i32::MIN);
-        assert_eq!(c.overshoot(1000, u32::MAX, &at(2001)), 1000 - 4_294_967);
-        assert_eq!(c.remain(1000, u32::MAX, 0, &at(2500)), u32::MAX - 1000);
-        assert_eq!(c.delay(1000, 3_000_000_000, 0, &at(2500)), 0);
+        assert_eq!(c.overshoot(1000, 3_000_000_000, at(2999)), i32::MIN);
+        assert_eq!(c.overshoot(1000, u32::MAX, at(2001)), 1000 - 4_294_967);
+        assert_eq!(c.remain(1000, u32::MAX, 0, at(2500)), u32::MAX - 1000);
+        assert_eq!(c.delay(1000, 3_000_000_000, 0, at(2500)), 0);
         let full = holding(2000, u32::MAX, u32::MAX);
-        assert_eq!(full.overshoot(1000, 0, &at(2500)), i32::MAX);
-        assert_eq!(full.rate(1000, &at(2000)), u32::MAX);
-        assert_eq!(full.rate_flt(1000, &at(2000)), 2.0 * f64::from(u32::MAX));
-        assert_eq!(full.remain(1000, u32::MAX, u32::MAX, &at(2500)), 0);
-        assert_eq!(full.delay(1000, u32::MAX, 0, &at(2500)), 500);
-        assert_eq!(full.delay(1000, 1, u32::MAX, &at(2000)), u32::MAX);
-        assert_eq!(full.delay(u32::MAX, 1, u32::MAX, &at(2000)), u32::MAX);
+        assert_eq!(full.overshoot(1000, 0, at(2500)), i32::MAX);
+        assert_eq!(full.rate(1000, at(2000)), u32::MAX);
+        assert_eq!(full.rate_flt(1000, at(2000)), 2.0 * f64::from(u32::MAX));
+        assert_eq!(full.remain(1000, u32::MAX, u32::MAX, at(2500)), 0);
+        assert_eq!(full.delay(1000, u32::MAX, 0, at(2500)), 500);
+        assert_eq!(full.delay(1000, 1, u32::MAX, at(2000)), u32::MAX);
+        assert_eq!(full.delay(u32::MAX, 1, u32::MAX, at(2000)), u32::MAX);
     }
 
     // Periods that even start dates cannot tell apart, and none at all.
@@ -665,14 +655,14 @@ mod tests {
     fn too_short_periods_are_the_shortest() {
         for period in [0, 1, 2] {
             let c = holding(2000, 3, 0);
-            assert_eq!(c.update(period, 1, &at(2001)), 4);
-            assert_eq!(c.update(period, 1, &at(2003)), 1);
+            assert_eq!(c.update(period, 1, at(2001)), 4);
+            assert_eq!(c.update(period, 1, at(2003)), 1);
             assert_eq!(c.snapshot(), holding(2002, 1, 4).snapshot());
-            assert_eq!(c.rate(period, &at(2003)), 3);
-            assert_eq!(c.rate_flt(period, &at(2003)), 3.0);
-            assert_eq!(c.delay(period, 1, 0, &at(2003)), 4);
-            assert_eq!(c.remain(period, 9, 0, &at(2003)), 6);
-            assert_eq!(c.overshoot(period, 0, &at(2003)), 1);
+            assert_eq!(c.rate(period, at(2003)), 3);
+            assert_eq!(c.rate_flt(period, at(2003)), 3.0);
+            assert_eq!(c.delay(period, 1, 0, at(2003)), 4);
+            assert_eq!(c.remain(period, 9, 0, at(2003)), 6);
+            assert_eq!(c.overshoot(period, 0, at(2003)), 1);
         }
     }
 
@@ -738,11 +728,11 @@ mod tests {
                     continue;
                 }
                 begun = true;
-                let total = c.total(period, Some(pending), &date);
+                let total = c.total(period, Some(pending), date);
                 prop_assert_eq!(total as i64, model.total(now, pending.into()));
                 let rate = total / u64::from(period);
                 let free = 40u64.saturating_sub(rate);
-                prop_assert_eq!(u64::from(c.remain(period, 40, pending, &date)), free);
+                prop_assert_eq!(u64::from(c.remain(period, 40, pending, date)), free);
                 // A thread that is behind but in the period adds to it; how
                 // far behind must make no difference before an edge.
                 let last = model.periods.last().map(|p| p.0);
@@ -752,7 +742,7 @@ mod tests {
                     _ => 0,
                 };
                 let thread = At((now as u32).wrapping_sub(late), now as u32);
-                let n = c.update(period, events, &thread);
+                let n = c.update(period, events, thread);
                 prop_assert_eq!(i64::from(n), model.update(now, events.into()));
                 let v = c.snapshot();
                 prop_assert_eq!(v.start % 2, 0);
@@ -779,11 +769,11 @@ mod tests {
                 }
                 past * remain + (present + i128::from(pending)) * p
             };
-            let total = c.total(period, Some(pending), &at(now));
+            let total = c.total(period, Some(pending), at(now));
             prop_assert_eq!(i128::from(total), exact.min(u64::MAX.into()));
-            let _ = c.delay(period, freq, pending, &at(now));
-            let _ = c.remain(period, freq, pending, &at(now));
-            let _ = c.rate(period, &at(now));
+            let _ = c.delay(period, freq, pending, at(now));
+            let _ = c.remain(period, freq, pending, at(now));
+            let _ = c.rate(period, at(now));
             let elapsed = i128::from(now.wrapping_sub(start & !1));
             let p = i128::from(period.max(2));
             let ahead = if elapsed > p || (start & !1 == 0 && current == 0) {
@@ -792,7 +782,7 @@ mod tests {
                 i128::from(current) - elapsed * i128::from(freq) / p
             };
             let ahead = ahead.clamp(i32::MIN.into(), i32::MAX.into());
-            prop_assert_eq!(i128::from(c.overshoot(period, freq, &at(now))), ahead);
+            prop_assert_eq!(i128::from(c.overshoot(period, freq, at(now))), ahead);
         }
     }
 }
