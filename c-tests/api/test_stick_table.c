@@ -256,7 +256,7 @@ START_TEST(stk_31_and_stk_37_where_data_lie)
 	for (unsigned int mix = 0; mix < 64; mix++) {
 		describe(&t, keys[mix % ARRAY(keys)].type, keys[mix % ARRAY(keys)].key_size, 40, 1000);
 		if (mix & 1)
-			stktable_alloc_data_type(&t, STKTABLE_DT_GPC0, NULL, NULL);
+			stktable_alloc_data_type(&t, STKTABLE_DT_SERVER_ID, NULL, NULL);
 		if (mix & 2)
 			stktable_alloc_data_type(&t, STKTABLE_DT_BYTES_IN_CNT, NULL, NULL);
 		if (mix & 4)
@@ -491,9 +491,10 @@ START_TEST(tables_by_name)
 	ck_assert_ptr_null(stktable_find_by_name("fourth"));
 	ck_assert_ptr_null(stktable_find_by_name("firs"));
 	ck_assert_ptr_null(stktable_find_by_name(""));
+	/* the program's own list: those made by hand are not in it by themselves */
 	for (t = stktables_list; t; t = t->next)
-		seen += t == &a || t == &b || t == c;
-	ck_assert_int_eq(seen, 3);
+		seen += t == c || t == nameless ? 1 : 100;
+	ck_assert_int_eq(seen, 2);
 	err = NULL;
 	ck_assert_ptr_null(keel_stktable_new("second", "type ip size 10 expire 1s", &err));
 	ck_assert_ptr_nonnull(err);
