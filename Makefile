@@ -255,15 +255,20 @@ check-valgrind: $(C_PROGRAMS) $(EXAMPLES) ## C tests and proxy under valgrind's 
 			$(call traffic,$(MEMCHECK) $(abspath $(BUILD))/proxy,500,300)'
 
 MIGRATIONS ?= 10000000
-.PHONY: stress migrations
-stress: ## ten million callout migrations: plain, under ThreadSanitizer, under AddressSanitizer
+STICK_SECONDS ?= 30
+.PHONY: stress migrations stick-stress
+stress: ## callout migrations, stick tables of a millisecond: plain and under both sanitizers
 	$(Q)for sanitizer in '' thread address; do \
-		$(MAKE) --no-print-directory SANITIZE=$$sanitizer migrations || exit 1; \
+		$(MAKE) --no-print-directory SANITIZE=$$sanitizer migrations stick-stress || exit 1; \
 	done
 
 migrations: $(BUILD)/c-tests/stress/callout_migration
 	$(call say,RUN,$<)
 	$(Q)$(STAGE_ENV) TSAN_OPTIONS="halt_on_error=1 $$TSAN_OPTIONS" $< $(MIGRATIONS)
+
+stick-stress: $(BUILD)/c-tests/stress/stick_table
+	$(call say,RUN,$<)
+	$(Q)$(STAGE_ENV) TSAN_OPTIONS="halt_on_error=1 $$TSAN_OPTIONS" $< $(STICK_SECONDS)
 
 # --- the rest --------------------------------------------------------------
 

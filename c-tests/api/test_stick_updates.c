@@ -62,7 +62,7 @@ static void updates(unsigned int from, unsigned int to, size_t n, const unsigned
 	struct stksess *ts;
 	size_t i = 0;
 
-	while ((ts = keel_stktable_next_update(&t, &from, to))) {
+	while ((ts = keel_stktable_next_update(&t, from, to, &from))) {
 		ck_assert_uint_lt(i, n);
 		ck_assert_uint_eq(key_of(ts), keys[i]);
 		ck_assert_uint_ge(refs(ts), 1);
@@ -247,7 +247,7 @@ START_TEST(without_a_task)
 	turns(3);
 	ck_assert_uint_eq(t.update, 0);
 	ck_assert_uint_eq(t.localupdate, 0);
-	ck_assert_ptr_null(keel_stktable_next_update(&t, &from, 100));
+	ck_assert_ptr_null(keel_stktable_next_update(&t, from, 100, &from));
 	stktable_deinit(&t);
 	keel_deinit();
 }
@@ -288,7 +288,7 @@ START_TEST(stk_5_a_reader_holds_what_it_reads)
 	start(1);
 	taught(0, 100, 10);
 	touch(1);
-	ts = keel_stktable_next_update(&t, &from, t.localupdate);
+	ts = keel_stktable_next_update(&t, from, t.localupdate, &from);
 	ck_assert_ptr_nonnull(ts);
 	ck_assert_uint_eq(from, 1);
 	ck_assert_uint_eq(refs(ts), 1);
@@ -337,7 +337,7 @@ START_TEST(stk_10_one_place_each)
 	for (unsigned int key = 0; key < KEYS; key++)
 		touch(key);
 	turns(5);
-	while ((ts = keel_stktable_next_update(&t, &from, t.localupdate))) {
+	while ((ts = keel_stktable_next_update(&t, from, t.localupdate, &from))) {
 		ck_assert_uint_gt(from, before);
 		before = from;
 		ck_assert_uint_eq(seen[key_of(ts)]++, 0);
@@ -350,7 +350,7 @@ START_TEST(stk_10_one_place_each)
 	for (unsigned int key = 0; key < KEYS; key++)
 		ck_assert_int_eq(stksess_kill(&t, stktable_lookup_key(&t, NUM(key)), 1), 1);
 	from = 0;
-	ck_assert_ptr_null(keel_stktable_next_update(&t, &from, t.localupdate));
+	ck_assert_ptr_null(keel_stktable_next_update(&t, from, t.localupdate, &from));
 	done();
 }
 END_TEST

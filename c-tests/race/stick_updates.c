@@ -66,7 +66,7 @@ static void *reads(void *arg)
 		/* all of the ring, or what is new */
 		unsigned int end = (size_t)arg ? __atomic_load_n(&table.localupdate, __ATOMIC_RELAXED) :
 		                                 from - 1;
-		struct stksess *ts = keel_stktable_next_update(&table, &from, end);
+		struct stksess *ts = keel_stktable_next_update(&table, from, end, &from);
 
 		if (!ts) {
 			if ((size_t)arg)
@@ -104,7 +104,7 @@ int main(void)
 		pthread_join(th[i], NULL);
 	empties(20000);
 	for (unsigned int from = 0, half = 0; half < 2; half++, from = 0x80000000)
-		must(!keel_stktable_next_update(&table, &from, from + 0x80000000), "an update of an empty table");
+		must(!keel_stktable_next_update(&table, from, from + 0x80000000, &from), "an update of an empty table");
 	stktable_deinit(&table);
 	servers_stop();
 	must(read_entries && killed && evicted && taught, "nothing happened");
