@@ -131,6 +131,16 @@ static inline void shrinks(struct stktable *t, unsigned int n)
 	ck_assert_uint_eq(keel_stktable_current(t), n);
 }
 
+/* Evicts the oldest. A call visits two entries at most, and those that were
+ * touched since it only files under their dates. */
+static inline void evict_one(struct stktable *t)
+{
+	int tries = 0;
+
+	while (stktable_trash_oldest(t, 1) != 1)
+		ck_assert_int_lt(tries++, 100000);
+}
+
 /* Runs a function on so many threads at once. */
 static inline void on_threads(size_t n, void *(*fn)(void *))
 {
