@@ -5,8 +5,10 @@
 
 #include <keel/callout.h>
 #include <keel/fd.h>
+#include <keel/freq_ctr.h>
 #include <keel/pool.h>
 #include <keel/runtime.h>
+#include <keel/stick_table.h>
 #include <keel/task.h>
 #include <keel/ticks.h>
 

@@ -13,11 +13,13 @@
 
 pub mod callout;
 pub mod fd;
+pub mod freq_ctr;
 #[cfg(not(test))]
 mod panic;
 #[cfg(feature = "pause")]
 mod pause;
 pub mod pool;
 pub mod runtime;
+pub mod stick_table;
 pub mod task;
 pub mod ticks;

@@ -2,6 +2,7 @@
 
 use super::HOOKS;
 use super::callouts::now_sbt;
+use super::common_date::CommonDate;
 use super::config::Config;
 use super::dedicated::Dedicated;
 use super::hooks::WARNING;
@@ -11,8 +12,8 @@ use crate::callout::Callouts;
 use crate::callout::time::granule;
 use crate::fd::FdTable;
 use crate::pool::{self, Registry};
-use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
+use crate::sync::{self, Mutex};
 use crate::sys::{self, clock, memory};
 use crate::task::{self, Task, Tasklet, Tasks};
 use core::ffi::CStr;
@@ -52,6 +53,8 @@ pub struct Core {
     pub(super) vanished: AtomicU64,
     /// Added to CLOCK_MONOTONIC's milliseconds.
     offset_ms: u64,
+    /// The latest date that any thread knows.
+    pub(super) common_date: CommonDate,
     threads: *mut Thread,
 }
 
@@ -68,7 +71,8 @@ impl Core {
 
     /// The date now, in milliseconds that never wrap.
     pub fn now_ms(&self) -> u64 {
-        clock::monotonic_ns() / 1_000_000 + self.offset_ms
+        let ms = clock::monotonic_ns() / 1_000_000 + self.offset_ms;
+        self.common_date.advance(ms)
     }
 
     /// The CLOCK_MONOTONIC date of `date`, ns.
@@ -123,6 +127,7 @@ pub fn init(config: Config) -> i32 {
         return -sys::EALREADY;
     }
     HOOKS.install(&config);
+    sync::prepare();
     if !super::fork::install() {
         return -sys::ENOMEM;
     }
@@ -194,6 +199,7 @@ fn build(config: Config) -> Result<*mut Core, i32> {
             registered: AtomicU64::new(0),
             vanished: AtomicU64::new(0),
             offset_ms,
+            common_date: CommonDate::new(now),
             threads,
         });
     }
@@ -209,6 +215,7 @@ pub fn deinit() {
         left == 0,
         "keel_deinit: threads {left:#x} are still registered"
     );
+    super::tables::deinit_all();
     let pending = core.callouts.clear();
     // SAFETY: no thread is registered.
     unsafe { core.tasks.drain(core.now_ms()) };

@@ -12,6 +12,8 @@
 #[cfg(not(loom))]
 pub mod callouts;
 #[cfg(not(loom))]
+mod common_date;
+#[cfg(not(loom))]
 pub mod config;
 #[cfg(not(loom))]
 mod core_state;
@@ -28,10 +30,14 @@ mod registry;
 mod run;
 pub mod sleep;
 #[cfg(not(loom))]
+pub mod tables;
+#[cfg(not(loom))]
 mod thread;
 #[cfg(not(loom))]
 mod turn;
 
+#[cfg(not(loom))]
+pub use common_date::Dates;
 #[cfg(not(loom))]
 pub use core_state::{Core, core, deinit, init, pools, require_core, started};
 #[cfg(not(loom))]
