@@ -233,19 +233,6 @@ pub struct stkctr {
     pub table: *mut stktable,
 }
 
-/// A type of data.
-#[repr(C)]
-pub struct stktable_data_type {
-    /// Its word; NULL: free.
-    pub name: *const c_char,
-    /// STD_T_*.
-    pub std_type: c_int,
-    /// ARG_T_*.
-    pub arg_type: c_int,
-    /// 1: an array; 2: never learned from peers; 4: no arithmetic.
-    pub flags: c_uint,
-}
-
 /// A type of keys.
 #[repr(C)]
 pub struct stktable_type {
@@ -269,7 +256,8 @@ const _: () = {
     assert!(size_of::<stksess>() == size_of::<Entry>());
     assert!(STKTABLE_DATA_TYPES as usize == catalog::TYPES);
     assert!(STKTABLE_STATIC_DATA_TYPES as usize == catalog::STATIC);
-    assert!(size_of::<stktable_data_type>() * catalog::TYPES == size_of::<Catalog>());
+    // struct stktable_data_type is in parts/: it has bit-fields.
+    assert!(size_of::<Catalog>() == 24 * catalog::TYPES);
     assert!(SMP_T_SINT as u64 == key::SMP_T_SINT && SMP_T_IPV4 as u64 == key::SMP_T_IPV4);
     assert!(SMP_T_IPV6 as u64 == key::SMP_T_IPV6 && SMP_T_STR as u64 == key::SMP_T_STR);
     assert!(SMP_T_BIN as u64 == key::SMP_T_BIN);
