@@ -5,7 +5,7 @@
 //! under the lock. It leaves both in the critical section in which it is
 //! buried, so that under the lock nothing in the index is buried.
 
-use super::entry::{Entry, Layout};
+use super::entry::{Entry, Layout, NO_DATE};
 use super::index::{Find, Index, Segments};
 use super::key::{Keys, Kind};
 use super::readers::{Readers, Stamp};
@@ -48,11 +48,18 @@ pub struct Times {
     pub horizon: u64,
 }
 
+/// What does not expire is filed so much later than now, ms.
+pub const HORIZON: u64 = 1 << 30;
+
 impl Times {
     /// Where `ts` is to be filed.
     #[inline]
     pub fn date(&self, ts: &Entry) -> u64 {
-        let ahead = ts.expire().wrapping_sub(self.now as u32) as i32;
+        let expire = ts.expire();
+        if expire == NO_DATE {
+            return self.now + HORIZON;
+        }
+        let ahead = expire.wrapping_sub(self.now as u32) as i32;
         self.now.wrapping_add_signed(i64::from(ahead)) + self.horizon
     }
 }
@@ -249,22 +256,20 @@ impl Shard {
     /// visits at most.
     pub fn expire(&self, rules: &Rules, times: &Times, budget: usize, dead: &mut Dead) -> Pass {
         let mut held = self.held.lock();
+        // Another thread's clock may have been ahead.
+        let now = times.now.max(held.wheel.now());
         let mut visits = 0;
         loop {
             // The limit comes before the node is taken (STK-20).
             if visits >= budget {
-                return Pass {
-                    visits,
-                    next: times.now,
-                };
+                return Pass { visits, next: now };
             }
             visits += 1;
             // SAFETY: stored entries live.
             unsafe {
                 let node = held.wheel.pop_due();
                 if node.is_null() {
-                    if !held.wheel.advance(times.now, budget - visits)
-                        && held.wheel.peek_due().is_null()
+                    if !held.wheel.advance(now, budget - visits) && held.wheel.peek_due().is_null()
                     {
                         break;
                     }
@@ -272,12 +277,12 @@ impl Shard {
                 }
                 let ts = rules.layout.of_node(node);
                 let date = times.date(&*ts);
-                if date > times.now {
+                if date > now {
                     held.wheel.add(node, date, 0);
                 } else if (*ts).refs.bury() == Bury::Buried {
                     self.unlink(&mut held, rules, ts, dead);
                 } else {
-                    held.wheel.add(node, times.recheck, 0);
+                    held.wheel.add(node, times.recheck.max(now + 1), 0);
                 }
             }
         }
