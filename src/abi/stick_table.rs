@@ -815,7 +815,7 @@ pub unsafe extern "C" fn stksess_kill_if_expired(
         if table.is_expired(&*ts, env.by.now) {
             table.kill(ts, |entry| bury(entry, decrefcnt), &env);
         } else if decrefcnt != 0 {
-            (*ts).refs.release();
+            table.release(&*ts);
         }
     }
 }
@@ -824,10 +824,15 @@ pub unsafe extern "C" fn stksess_kill_if_expired(
 ///
 /// Thread rule: *any thread*.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn stktable_release(_t: *mut stktable, ts: *mut stksess) {
+pub unsafe extern "C" fn stktable_release(t: *mut stktable, ts: *mut stksess) {
     // SAFETY: the caller holds a reference.
     if let Some(entry) = unsafe { ts.cast::<Entry>().as_ref() } {
-        entry.refs.release();
+        match the(t, "stktable_release") {
+            Some(table) => table.release(entry),
+            None => {
+                entry.refs.release();
+            }
+        }
     }
 }
 
