@@ -406,6 +406,17 @@ pub unsafe extern "C" fn keel_stktable_free(t: *mut stktable) {
     }
 }
 
+/// The end of the library: its tables leave the user's list.
+pub(super) fn unpublish() {
+    let tables = tables::tables();
+    // SAFETY: the list's tables live, the library's until deinit.
+    unsafe {
+        while let Some(head) = tables.first_owned(&stktables_list) {
+            tables.unlist(head, &stktables_list);
+        }
+    }
+}
+
 // Panics if peers use the table.
 unsafe fn unused(head: *mut Head, what: &str) {
     // SAFETY: the caller's tables are valid.
