@@ -7,6 +7,7 @@ pub mod expiry;
 pub mod head;
 pub mod index;
 pub mod key;
+pub mod line;
 #[cfg(not(loom))]
 mod limbo;
 pub mod readers;
