@@ -13,6 +13,7 @@ mod limbo;
 pub mod readers;
 pub mod reference;
 pub mod shard;
+pub mod show;
 #[cfg(not(loom))]
 pub mod table;
 #[cfg(not(loom))]
