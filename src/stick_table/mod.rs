@@ -3,6 +3,7 @@ mod batch;
 pub mod catalog;
 pub mod entry;
 pub mod expiry;
+pub mod filter;
 #[cfg(not(loom))]
 pub mod head;
 pub mod index;
