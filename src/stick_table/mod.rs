@@ -8,9 +8,9 @@ pub mod filter;
 pub mod head;
 pub mod index;
 pub mod key;
-pub mod line;
 #[cfg(not(loom))]
 mod limbo;
+pub mod line;
 pub mod readers;
 pub mod reference;
 pub mod shard;
