@@ -4,6 +4,7 @@ pub mod catalog;
 pub mod entry;
 pub mod expiry;
 pub mod filter;
+pub mod freq_ctr;
 #[cfg(not(loom))]
 pub mod head;
 pub mod index;
@@ -15,6 +16,7 @@ pub mod readers;
 pub mod reference;
 pub mod shard;
 pub mod show;
+pub mod swrate;
 #[cfg(not(loom))]
 pub mod table;
 #[cfg(not(loom))]
