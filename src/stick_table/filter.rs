@@ -293,7 +293,7 @@ fn hex(digits: &[u8]) -> Option<u8> {
 mod tests {
     use super::*;
 
-    const CATALOG: Catalog = Catalog::new();
+    static CATALOG: Catalog = Catalog::new();
 
     fn filter(text: &str, key_type: u64, key_size: usize) -> Option<Filter> {
         parse(text.as_bytes(), key_type, key_size, &CATALOG)

@@ -353,7 +353,7 @@ use sentence;
 mod tests {
     use super::*;
 
-    const CATALOG: Catalog = Catalog::new();
+    static CATALOG: Catalog = Catalog::new();
 
     fn fault(line: &str) -> String {
         parse(line.as_bytes(), &CATALOG).unwrap_err().to_string()
