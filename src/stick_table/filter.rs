@@ -91,6 +91,18 @@ impl Filter {
         }
     }
 
+    /// Whether each condition is about a datum of which `has` says that the
+    /// table stores it.
+    pub fn suits(&self, has: &dyn Fn(usize, u32) -> bool) -> bool {
+        let Filter::Data(conditions) = self else {
+            return true;
+        };
+        conditions.iter().flatten().all(|condition| {
+            let mut meanings = condition.meanings.iter().flatten();
+            meanings.any(|&(data_type, element)| has(data_type, element))
+        })
+    }
+
     /// Whether an entry's data meet all conditions. `read` says what element
     /// `.1` of type `.0` holds, `None` if the table does not store it.
     pub fn matches(&self, read: &dyn Fn(usize, u32) -> Option<i64>) -> bool {
