@@ -433,6 +433,31 @@ mod tests {
     }
 
     #[test]
+    fn conditions_suit_tables_that_store_their_data() {
+        let gpc = CATALOG.find(b"gpc").unwrap();
+        let conn_cnt = CATALOG.find(b"conn_cnt").unwrap();
+        let suits = |text| {
+            let has = |index, element| (index == gpc && element < 4) || index == conn_cnt;
+            filter(text, SMP_T_IPV4, 4).unwrap().suits(&has)
+        };
+        for text in [
+            "",
+            "key 1.2.3.4",
+            "data.gpc0 eq 0",
+            "data.gpc[3] eq 0 data.conn_cnt eq 0",
+        ] {
+            assert!(suits(text), "{text}");
+        }
+        for text in [
+            "data.gpc[4] eq 0",
+            "data.conn_cur eq 0",
+            "data.conn_cnt eq 0 data.gpt0 eq 0",
+        ] {
+            assert!(!suits(text), "{text}");
+        }
+    }
+
+    #[test]
     fn what_is_no_filter() {
         for text in [
             "key",
