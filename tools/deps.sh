@@ -1,6 +1,6 @@
 #!/bin/sh
-# deps.sh run|check|bench: sees that the programs which `make run`, `make check`
-# or `make bench` needs are there. Installs Debian's packages where it may, else
+# deps.sh run|check|bench|fuzz: sees that the programs which `make run`, `make check`,
+# `make bench` or `make fuzz` needs are there. Installs Debian's packages where it may, else
 # says which. A benchmark does without a peer.
 set -u
 wants=
@@ -11,8 +11,9 @@ bench)
 	needs='gcc make cargo pkg-config'
 	wants='libev libevent libuv libdpdk'
 	;;
+fuzz) needs='gcc g++ make cargo pkg-config' ;;
 *)
-	echo "usage: deps.sh run|check|bench" >&2
+	echo "usage: deps.sh run|check|bench|fuzz" >&2
 	exit 2
 	;;
 esac
@@ -89,5 +90,11 @@ fi
 
 if ! cargo_is_recent; then
 	echo "cargo is $("${CARGO:-cargo}" --version 2> /dev/null). $cargo_advice" >&2
+	exit 1
+fi
+
+# No distribution's package; `cargo install` writes to the user's home, which is asked first.
+if [ "$1" = fuzz ] && ! "${CARGO:-cargo}" fuzz --version > /dev/null 2>&1; then
+	echo "lacking cargo-fuzz: cargo install cargo-fuzz (and its bin directory in PATH)" >&2
 	exit 1
 fi
