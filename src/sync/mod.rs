@@ -3,25 +3,32 @@
 //! Everything here is `core`'s in a normal build and loom's under
 //! `cfg(loom)`, so that a model explores the code that ships.
 
+mod asymmetric;
 mod cell;
 mod counter;
 mod inbox;
 mod lock;
 mod model;
+#[cfg(not(loom))]
+mod rw_lock;
 mod thread_set;
 
+pub use asymmetric::{heavy_fence, light_fence, prepare};
 pub use cell::UnsafeCell;
 pub use counter::Counter;
 pub use inbox::{Inbox, Link};
 pub use lock::{Mutex, MutexGuard};
 pub use model::{model_point, sleep_on, wake_sleepers};
+#[cfg(not(loom))]
+pub use rw_lock::RwLock;
 pub use thread_set::ThreadSet;
 
 /// The atomic types and [`Ordering`](atomic::Ordering).
 pub mod atomic {
     #[cfg(not(loom))]
     pub use core::sync::atomic::{
-        AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+        AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize,
+        Ordering,
     };
     #[cfg(loom)]
     pub use loom::sync::atomic::{

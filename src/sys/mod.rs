@@ -7,7 +7,11 @@ pub mod file;
 pub mod fork;
 pub mod futex;
 pub mod locks;
+#[cfg(not(loom))]
+pub mod membarrier;
 pub mod memory;
+#[cfg(not(loom))]
+pub mod random;
 pub mod thread;
 pub mod tsc;
 

@@ -14,6 +14,8 @@ pub const KILLED: u32 = 0x20;
 pub const HEAVY: u32 = 0x80;
 /// Woken because its date has come.
 pub const WOKEN_TIMER: u32 = 0x200;
+/// Woken by a message.
+pub const WOKEN_MSG: u32 = 0x1000;
 /// Woken for a reason without a bit of its own.
 pub const WOKEN_OTHER: u32 = 0x4000;
 /// All reasons: INIT, TIMER, IO, SIGNAL, MSG, RES, OTHER.

@@ -48,6 +48,17 @@ impl List {
         unsafe { (*self.head).prev }
     }
 
+    /// The node after `node`, which is on a list; after the last one the
+    /// first.
+    ///
+    /// # Safety
+    /// As [`last`](Self::last).
+    #[inline]
+    pub unsafe fn after(node: *mut Node) -> *mut Node {
+        // SAFETY: by this function's contract.
+        unsafe { (*node).next }
+    }
+
     /// Links `node` at the end.
     ///
     /// # Safety

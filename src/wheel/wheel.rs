@@ -6,6 +6,7 @@ use super::filing::{
 };
 use super::list::{List, unlink};
 use super::node::Node;
+use core::ptr;
 
 const WORDS: usize = ROWS * 2;
 
@@ -203,6 +204,31 @@ impl Wheel {
     #[inline]
     pub unsafe fn peek_due(&self) -> *mut Node {
         self.due.first()
+    }
+
+    /// A node that is due before nearly all others, left in place, or NULL: the
+    /// first one filed of those whose slot is looked at next.
+    ///
+    /// # Safety
+    /// As [`add`](Self::add).
+    pub unsafe fn first(&self) -> *mut Node {
+        let node = self.due.first();
+        if !node.is_null() {
+            return node;
+        }
+        let node = self.waiting.first();
+        if !node.is_null() {
+            return node;
+        }
+        let Some((edge, row)) = Bits(self.rows).map(|row| (self.row_edge(row), row)).min() else {
+            return ptr::null_mut();
+        };
+        let slot = if row == FAR_ROW {
+            FAR
+        } else {
+            slot_at(row, edge)
+        };
+        self.rings[slot as usize].first()
     }
 
     /// Unlinks and returns any node, or NULL.

@@ -1,0 +1,41 @@
+//! A pair of full fences of which one is nearly free. The thread that fences
+//! often orders its own instructions only; the one that fences rarely has the
+//! kernel fence every processor that runs a thread of the process.
+
+#[cfg(not(any(loom, tsan)))]
+use super::atomic::{AtomicBool, Ordering};
+use super::full_fence;
+
+// Changes in `prepare` alone, before anybody fences.
+#[cfg(not(any(loom, tsan)))]
+static READY: AtomicBool = AtomicBool::new(false);
+
+/// Before either fence is used, by one thread: finds out whether the kernel
+/// helps. Without its help both are full fences.
+pub fn prepare() {
+    #[cfg(not(any(loom, tsan)))]
+    READY.store(crate::sys::membarrier::register(), Ordering::Relaxed);
+}
+
+/// The cheap one.
+#[inline(always)]
+pub fn light_fence() {
+    #[cfg(not(any(loom, tsan)))]
+    if READY.load(Ordering::Relaxed) {
+        core::sync::atomic::compiler_fence(Ordering::SeqCst);
+        return;
+    }
+    full_fence();
+}
+
+/// The dear one, about a microsecond.
+pub fn heavy_fence() {
+    full_fence();
+    #[cfg(not(any(loom, tsan)))]
+    if READY.load(Ordering::Relaxed) {
+        assert!(
+            crate::sys::membarrier::everywhere(),
+            "membarrier(2) failed, which had been registered for"
+        );
+    }
+}

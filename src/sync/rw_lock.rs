@@ -1,0 +1,170 @@
+//! A lock for readers and writers in four bytes, for data that stands
+//! elsewhere. Spins a little, then sleeps in the kernel, as [`Mutex`] does.
+//!
+//! [`Mutex`]: super::Mutex
+
+use super::atomic::{AtomicU16, AtomicU32, Ordering};
+use crate::sys::futex;
+
+const FREE: u16 = 0;
+const WRITTEN: u16 = u16::MAX;
+const SPINS: u32 = 100;
+/// The longest sleep, ns.
+const NAP: u64 = 1_000_000;
+
+/// The lock. All zeroes is a free one.
+#[derive(Debug)]
+#[repr(C, align(4))]
+pub struct RwLock {
+    /// How many read, or that one writes. A half of its own, so that a writer
+    /// gives the lock back by a plain store.
+    holders: AtomicU16,
+    /// Who sleeps on the word, or is about to.
+    sleepers: AtomicU16,
+}
+
+impl RwLock {
+    /// A free lock.
+    pub const fn new() -> Self {
+        Self {
+            holders: AtomicU16::new(FREE),
+            sleepers: AtomicU16::new(0),
+        }
+    }
+
+    /// Waits until nobody reads or writes.
+    #[inline]
+    pub fn write(&self) {
+        if !self.try_write() {
+            self.wait(Self::try_write);
+        }
+    }
+
+    /// Waits until nobody writes.
+    #[inline]
+    pub fn read(&self) {
+        if !self.try_read() {
+            self.wait(Self::try_read);
+        }
+    }
+
+    /// Ends [`write`](Self::write).
+    #[inline]
+    pub fn end_write(&self) {
+        // PAIRS: try_write's and try_read's Acquire; what was written.
+        self.holders.store(FREE, Ordering::Release);
+        self.wake();
+    }
+
+    /// Ends [`read`](Self::read).
+    #[inline]
+    pub fn end_read(&self) {
+        // PAIRS: try_write's Acquire; the reads are over.
+        if self.holders.fetch_sub(1, Ordering::Release) == 1 {
+            self.wake();
+        }
+    }
+
+    #[inline]
+    fn try_write(&self) -> bool {
+        // PAIRS: end_write's and end_read's Release.
+        self.holders
+            .compare_exchange(FREE, WRITTEN, Ordering::Acquire, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    #[inline]
+    fn try_read(&self) -> bool {
+        let now = self.holders.load(Ordering::Relaxed);
+        // PAIRS: end_write's Release.
+        now < WRITTEN - 1
+            && self
+                .holders
+                .compare_exchange(now, now + 1, Ordering::Acquire, Ordering::Relaxed)
+                .is_ok()
+    }
+
+    // What the kernel compares and sleeps on: both halves.
+    fn word(&self) -> &AtomicU32 {
+        // SAFETY: four bytes, aligned; the kernel alone reads them as a word.
+        unsafe { &*(&raw const *self).cast() }
+    }
+
+    #[cold]
+    fn wait(&self, tried: impl Fn(&Self) -> bool) {
+        for _ in 0..SPINS {
+            super::spin_hint();
+            if self.holders.load(Ordering::Relaxed) != WRITTEN && tried(self) {
+                return;
+            }
+        }
+        self.sleepers.fetch_add(1, Ordering::Relaxed);
+        while !tried(self) {
+            let [a, b] = self.holders.load(Ordering::Relaxed).to_ne_bytes();
+            let [c, d] = self.sleepers.load(Ordering::Relaxed).to_ne_bytes();
+            if u16::from_ne_bytes([a, b]) != FREE {
+                // WINDOW: the holder looked for sleepers before it could see
+                // this one: nobody wakes us. The nap ends by itself.
+                futex::wait_for(self.word(), u32::from_ne_bytes([a, b, c, d]), NAP);
+            }
+        }
+        self.sleepers.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    #[inline]
+    fn wake(&self) {
+        // WINDOW: as in wait.
+        if self.sleepers.load(Ordering::Relaxed) != 0 {
+            futex::wake_all(self.word());
+        }
+    }
+}
+
+impl Default for RwLock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::cell::UnsafeCell;
+
+    struct Shared(RwLock, UnsafeCell<[u64; 2]>);
+    // SAFETY: the lock guards the words.
+    unsafe impl Sync for Shared {}
+
+    #[test]
+    fn writers_exclude_everybody_and_readers_each_other_not() {
+        let lock = RwLock::new();
+        lock.read();
+        assert!(lock.try_read() && !lock.try_write());
+        lock.end_read();
+        lock.end_read();
+        assert!(lock.try_write() && !lock.try_read() && !lock.try_write());
+        lock.end_write();
+        let shared = Shared(lock, UnsafeCell::new([0; 2]));
+        let shared = &shared;
+        std::thread::scope(|s| {
+            for _ in 0..2 {
+                s.spawn(move || {
+                    for _ in 0..20_000 {
+                        shared.0.write();
+                        // SAFETY: written under the lock.
+                        unsafe { (*shared.1.get()).iter_mut().for_each(|w| *w += 1) };
+                        shared.0.end_write();
+                        shared.0.read();
+                        // SAFETY: nobody writes.
+                        let [a, b] = unsafe { *shared.1.get() };
+                        shared.0.end_read();
+                        assert_eq!(a, b);
+                    }
+                });
+            }
+        });
+        // SAFETY: the threads are gone.
+        assert_eq!(unsafe { *shared.1.get() }, [40_000; 2]);
+        assert_eq!(shared.0.sleepers.load(Ordering::Relaxed), 0);
+    }
+}
