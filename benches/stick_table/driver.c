@@ -27,12 +27,13 @@
 
 #include "driver.h"
 
-#define SLICES     9    /* of which a round's sample is the median */
+#define SLICES     9             /* of which a round's sample is the median */
 #define TRIES_NS   2000000000ull /* to find so many that nobody disturbed */
 #define TURN       4096
-#define PIECE      512  /* after so many, a thread sees whether the other has ended */
+#define PIECE      512 /* after so many, a thread sees whether the other has ended */
 #define MOST       (256 * PIECE)
 #define SLICE_NS   4000000u
+#define WATCHDOG_S 300
 
 const struct figure_kind figures[FIGURES] = {
 	[F_HIT] = { "hit: lookup, lock, three counters, touch, ns", HIT, 1 },
@@ -316,6 +317,7 @@ static void in_process(struct round *r, void (*body)(struct round *))
 	if (child == 0) {
 		const char *why = r->peer->open ? r->peer->open() : NULL;
 
+		alarm(WATCHDOG_S);
 		if (why) {
 			trouble(r, why);
 		} else {
@@ -427,7 +429,7 @@ int main(int argc, char **argv)
 				one_round(p, s, use);
 			}
 	}
-	printf("%d rounds at %s, %d at %s\n", rounds[SMALL], sizes[SMALL].name, rounds[LARGE], sizes[LARGE].name);
+	print_preface(rounds);
 	for (int f = 0; f < FIGURES; f++)
 		print(f);
 	if (!strcmp(peers[0]->name, "keel"))

@@ -56,6 +56,7 @@ extern uint32_t *drawn[LAWS][2]; /* for each law and thread: DRAWN keys to ask f
 void draw_keys(uint32_t n);
 
 /* print.c */
+void print_preface(const int rounds[SIZES]);
 void print(int figure);
 void print_goals(void);
 

@@ -7,6 +7,21 @@
 
 static const char *const law_names[LAWS] = { "uniform", "Zipf" };
 
+void print_preface(const int rounds[SIZES])
+{
+	printf("\nNanoseconds per operation, median (least to most) of %d rounds at %s keys and %d at %s that take all\n"
+	       "contestants in turn, each time in a new process. Keys of four bytes; each entry has a plain counter, two\n"
+	       "sliding ones of ten seconds, and a date. The entries were made in random order; keys are asked for with\n"
+	       "the same chance each, or by Zipf's law with 0.99. One thread: its processor time. Two threads: on a core\n"
+	       "each, by the clock, without the slices of 4 ms in which either was preempted.\n\n"
+	       "Only keel and moka keep references and expire by themselves: the others find what is expired by a walk\n"
+	       "over the whole table, which uthash makes with its mutex held. lfht has a spinlock per entry, papaya a\n"
+	       "mutex; dashmap locks one of its parts. All that lets them choose is made for the final size, but uthash\n"
+	       "and keel grow; moka has no limit, and so needs not choose what to keep. A create at 1M takes memory that\n"
+	       "was never used before. Memory is resident memory, the index included.\n",
+	       rounds[SMALL], sizes[SMALL].name, rounds[LARGE], sizes[LARGE].name);
+}
+
 static double median(int f, int column, int peer)
 {
 	return median_of(samples[f][column][peer].of, samples[f][column][peer].n);

@@ -4,7 +4,6 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-#define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
 #include "loops.h"
@@ -74,7 +73,6 @@ static bool create(const uint32_t *key)
 		e->key = *key;
 		begin(&e->payload);
 		HASH_ADD(hh, table, key, sizeof(e->key), e);
-		is_new = e->hh.tbl;
 	}
 	pthread_mutex_unlock(&mutex);
 	return is_new && e;
