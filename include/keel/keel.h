@@ -5,6 +5,7 @@
 
 #include <keel/callout.h>
 #include <keel/fd.h>
+#include <keel/freq_ctr.h>
 #include <keel/pool.h>
 #include <keel/runtime.h>
 #include <keel/task.h>

@@ -13,6 +13,7 @@
 
 pub mod callout;
 pub mod fd;
+pub mod freq_ctr;
 #[cfg(not(test))]
 mod panic;
 #[cfg(feature = "pause")]

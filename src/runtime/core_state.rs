@@ -2,6 +2,7 @@
 
 use super::HOOKS;
 use super::callouts::now_sbt;
+use super::common_date::CommonDate;
 use super::config::Config;
 use super::dedicated::Dedicated;
 use super::hooks::WARNING;
@@ -52,6 +53,8 @@ pub struct Core {
     pub(super) vanished: AtomicU64,
     /// Added to CLOCK_MONOTONIC's milliseconds.
     offset_ms: u64,
+    /// The latest date that any thread knows.
+    pub(super) common_date: CommonDate,
     threads: *mut Thread,
 }
 
@@ -68,7 +71,8 @@ impl Core {
 
     /// The date now, in milliseconds that never wrap.
     pub fn now_ms(&self) -> u64 {
-        clock::monotonic_ns() / 1_000_000 + self.offset_ms
+        let ms = clock::monotonic_ns() / 1_000_000 + self.offset_ms;
+        self.common_date.advance(ms)
     }
 
     /// The CLOCK_MONOTONIC date of `date`, ns.
@@ -194,6 +198,7 @@ fn build(config: Config) -> Result<*mut Core, i32> {
             registered: AtomicU64::new(0),
             vanished: AtomicU64::new(0),
             offset_ms,
+            common_date: CommonDate::new(now),
             threads,
         });
     }

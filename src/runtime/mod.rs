@@ -12,6 +12,8 @@
 #[cfg(not(loom))]
 pub mod callouts;
 #[cfg(not(loom))]
+mod common_date;
+#[cfg(not(loom))]
 pub mod config;
 #[cfg(not(loom))]
 mod core_state;
@@ -32,6 +34,8 @@ mod thread;
 #[cfg(not(loom))]
 mod turn;
 
+#[cfg(not(loom))]
+pub use common_date::Dates;
 #[cfg(not(loom))]
 pub use core_state::{Core, core, deinit, init, pools, require_core, started};
 #[cfg(not(loom))]

@@ -48,8 +48,14 @@ impl Thread {
         Caller {
             tid: Some(self.tid),
             local: Some(&self.local),
-            now: self.now.load(Ordering::Relaxed),
+            now: self.now(),
         }
+    }
+
+    /// The cached date.
+    #[inline]
+    pub fn now(&self) -> u64 {
+        self.now.load(Ordering::Relaxed)
     }
 
     /// Sets the cached date.

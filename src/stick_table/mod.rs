@@ -3,6 +3,7 @@ mod batch;
 pub mod catalog;
 pub mod entry;
 pub mod expiry;
+pub mod freq_ctr;
 #[cfg(not(loom))]
 pub mod head;
 pub mod index;
@@ -12,6 +13,7 @@ mod limbo;
 pub mod readers;
 pub mod reference;
 pub mod shard;
+pub mod swrate;
 #[cfg(not(loom))]
 pub mod table;
 #[cfg(not(loom))]
