@@ -25,7 +25,7 @@ mod headers {
     const WITHOUT_HEADER: [&str; 3] = ["mod", "panic", "pause"];
 
     /// What a header includes, by the words that it uses.
-    const INCLUDES: [(&[&str], &str); 5] = [
+    const INCLUDES: [(&[&str], &str); 6] = [
         (&["size_t"], "stddef.h"),
         (
             &[
@@ -37,6 +37,7 @@ mod headers {
         (&["FILE"], "stdio.h"),
         (&["pthread_mutex_t", "pthread_rwlock_t"], "pthread.h"),
         (&["struct iovec"], "sys/uio.h"),
+        (&["std_t_frqp"], "keel/freq_ctr.h"),
     ];
 
     /// C programs see an atomic field as the plain integer of its size.

@@ -8,6 +8,7 @@
 #include <keel/freq_ctr.h>
 #include <keel/pool.h>
 #include <keel/runtime.h>
+#include <keel/stick_table.h>
 #include <keel/task.h>
 #include <keel/ticks.h>
 

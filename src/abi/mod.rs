@@ -20,5 +20,6 @@ mod panic;
 mod pause;
 pub mod pool;
 pub mod runtime;
+pub mod stick_table;
 pub mod task;
 pub mod ticks;

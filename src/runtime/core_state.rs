@@ -12,8 +12,8 @@ use crate::callout::Callouts;
 use crate::callout::time::granule;
 use crate::fd::FdTable;
 use crate::pool::{self, Registry};
-use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
+use crate::sync::{self, Mutex};
 use crate::sys::{self, clock, memory};
 use crate::task::{self, Task, Tasklet, Tasks};
 use core::ffi::CStr;
@@ -127,6 +127,7 @@ pub fn init(config: Config) -> i32 {
         return -sys::EALREADY;
     }
     HOOKS.install(&config);
+    sync::prepare();
     if !super::fork::install() {
         return -sys::ENOMEM;
     }
@@ -214,6 +215,7 @@ pub fn deinit() {
         left == 0,
         "keel_deinit: threads {left:#x} are still registered"
     );
+    super::tables::deinit_all();
     let pending = core.callouts.clear();
     // SAFETY: no thread is registered.
     unsafe { core.tasks.drain(core.now_ms()) };

@@ -30,6 +30,8 @@ mod registry;
 mod run;
 pub mod sleep;
 #[cfg(not(loom))]
+pub mod tables;
+#[cfg(not(loom))]
 mod thread;
 #[cfg(not(loom))]
 mod turn;

@@ -55,6 +55,8 @@ pub struct Head {
     pub(super) named: c_int,
     /// Whether `keel_stktable_new` allocated it.
     pub(super) owned: c_int,
+    /// Bytes of one element of each type.
+    pub(super) data_bytes: [u8; TYPES],
 }
 
 impl Head {
@@ -64,5 +66,21 @@ impl Head {
         // PAIRS: init's Release.
         // SAFETY: deinit frees it when nobody uses the table any more.
         unsafe { self.table.load(Ordering::Acquire).as_ref() }
+    }
+
+    /// Whether the library allocated it.
+    pub fn is_owned(&self) -> bool {
+        self.owned != 0
+    }
+
+    /// Where an element is, from the entry; `None`: not stored.
+    #[inline(always)]
+    pub fn datum(&self, index: usize, element: c_uint) -> Option<isize> {
+        let offset = *self.data_ofs.get(index)? as isize;
+        if element == 0 {
+            return (offset != 0).then_some(offset);
+        }
+        (element < self.data_nbelem[index])
+            .then(|| offset + element as isize * (self.data_bytes[index] as isize))
     }
 }

@@ -264,11 +264,12 @@ impl Index {
     /// As [`insert`](Self::insert).
     pub unsafe fn visit(&self, b: usize, then: usize, mut f: impl FnMut(*mut Entry)) {
         // What was in b is where the lowest bits of the number are b's.
-        let mask = then.next_power_of_two() - 1;
-        let step = if b >= then - (mask + 1) / 2 && b < mask.div_ceil(2) {
-            mask.div_ceil(2)
+        let all = then.next_power_of_two();
+        let half = all / 2;
+        let step = if b < half && b + half >= then {
+            half
         } else {
-            mask + 1
+            all
         };
         for b in (b..self.buckets()).step_by(step) {
             let mut ts = self.existing(b).load(Ordering::Relaxed);
@@ -334,10 +335,8 @@ mod tests {
 
         fn has(&self, hash: u64) -> bool {
             // SAFETY: nothing is freed.
-            matches!(
-                unsafe { self.0.find(hash, |ts| hash_of(ts) == hash) },
-                Find::Found(_)
-            )
+            let found = unsafe { self.0.find(hash, |ts| hash_of(ts) == hash) };
+            matches!(found, Find::Found(_))
         }
     }
 

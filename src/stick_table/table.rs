@@ -568,6 +568,21 @@ impl Table {
         self.lifetime() != 0 && ts.expire().wrapping_sub(now as u32) as i32 <= 0
     }
 
+    /// Gives a reference back, and buries the entry if it has expired.
+    ///
+    /// # Safety
+    /// As [`touch`](Self::touch).
+    pub unsafe fn drop_expired(&self, ts: *mut Entry, env: &Env) {
+        // SAFETY: by this function's contract.
+        unsafe {
+            if self.is_expired(&*ts, env.by.now) {
+                self.kill(ts, |entry| entry.refs.release_and_bury(), env);
+            } else {
+                (*ts).refs.release();
+            }
+        }
+    }
+
     // Counts, forgets and some time frees what was buried.
     fn bury(&self, dead: &mut Dead, env: &Env, now: bool) {
         let layout = self.rules().layout;

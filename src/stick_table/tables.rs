@@ -1,7 +1,7 @@
 //! All tables of the process: who they are, what their names are, who looks
 //! something up in any of them.
 
-use super::catalog::{self, Catalog, Info, TYPES};
+use super::catalog::{self, Info, TYPES};
 use super::head::Head;
 use super::key::{SMP_T_BIN, SMP_T_IPV4, SMP_T_IPV6, SMP_T_SINT, SMP_T_STR};
 use super::readers::Readers;
@@ -16,8 +16,6 @@ use core::ptr;
 pub struct Tables {
     /// Who looks something up.
     pub readers: Readers,
-    /// The types of data that entries can hold.
-    pub catalog: Catalog,
     /// The initialised ones, by their `after` links.
     first: Mutex<AtomicPtr<Head>>,
 }
@@ -41,11 +39,10 @@ pub enum Fault {
 const MAX_KEY: usize = 1 << 20;
 
 impl Tables {
-    /// None, and HAProxy's types of data.
+    /// None.
     pub const fn new() -> Self {
         Self {
             readers: Readers::new(),
-            catalog: Catalog::new(),
             first: Mutex::new(AtomicPtr::new(ptr::null_mut())),
         }
     }
@@ -147,6 +144,48 @@ impl Tables {
         unsafe { Table::free(table, env) }
     }
 
+    /// Lets `head` be found by its id and puts it in the user's list: false if
+    /// another table has the id.
+    ///
+    /// # Safety
+    /// As [`name`](Self::name).
+    pub unsafe fn list(&self, head: *mut Head, list: &AtomicPtr<Head>) -> bool {
+        // SAFETY: by this function's contract.
+        unsafe {
+            if !self.name(head) {
+                return false;
+            }
+            let _lock = self.first.lock();
+            (*head).owned = 1;
+            (*head).next = list.load(Ordering::Relaxed);
+            list.store(head, Ordering::Relaxed);
+        }
+        true
+    }
+
+    /// Takes `head` out of the user's list, if it is there.
+    ///
+    /// # Safety
+    /// The list's tables live.
+    pub unsafe fn unlist(&self, head: *mut Head, list: &AtomicPtr<Head>) {
+        let _lock = self.first.lock();
+        let mut at = list.load(Ordering::Relaxed);
+        // SAFETY: by this function's contract.
+        unsafe {
+            if at == head {
+                list.store((*head).next, Ordering::Relaxed);
+                return;
+            }
+            while !at.is_null() {
+                if (*at).next == head {
+                    (*at).next = (*head).next;
+                    return;
+                }
+                at = (*at).next;
+            }
+        }
+    }
+
     /// Any table that is left.
     pub fn any(&self) -> *mut Head {
         self.first.lock().load(Ordering::Relaxed)
@@ -208,6 +247,7 @@ impl Head {
         self.data_size += bytes as i32;
         self.data_ofs[index] = -self.data_size;
         self.data_nbelem[index] = n;
+        self.data_bytes[index] = catalog::size_of_std(info.std_type) as u8;
         self.data_arg[index] = u64::from(arg);
         true
     }

@@ -41,6 +41,19 @@ pub unsafe fn free(area: *mut u8) {
     unsafe { libc::free(area.cast()) }
 }
 
+/// A copy of `text` that ends with a NUL, for C to free; NULL for lack of memory.
+pub fn copy_string(text: &[u8]) -> *mut core::ffi::c_char {
+    let area = alloc(text.len() + 1, 1);
+    if !area.is_null() {
+        // SAFETY: the area is ours, and that long.
+        unsafe {
+            area.copy_from_nonoverlapping(text.as_ptr(), text.len());
+            area.add(text.len()).write(0);
+        }
+    }
+    area.cast()
+}
+
 /// Gives the libc heap's free pages back to the kernel.
 pub fn trim() {
     #[cfg(target_env = "gnu")]
