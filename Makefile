@@ -277,9 +277,10 @@ $(BUILD)/benches/%: benches/%.c $(INSTALLED)
 bench: $(BENCHES) ## runs the benchmarks in benches/; QUICK=1: a shorter version
 	$(Q)for b in $(BENCHES); do $(STAGE_ENV) $$b || exit 1; done
 	$(Q)$(MAKE) --no-print-directory bench-callout
+	$(Q)$(MAKE) --no-print-directory bench-stick-table
 
 # Each contestant is a plugin; what is not installed is left out with a line.
-.PHONY: bench-callout bench-callout-count
+.PHONY: bench-callout bench-callout-count bench-stick-table bench-stick-table-count
 plugins-%: $(INSTALLED) FORCE
 	$(Q)tools/deps.sh bench
 	$(call say,CC,$(BUILD)/benches/$*)
@@ -290,6 +291,12 @@ bench-callout: plugins-callout ## callouts beside other libraries' timers
 
 bench-callout-count: plugins-callout ## the same in instructions, under valgrind
 	$(Q)$(STAGE_ENV) benches/callout/count.sh $(BUILD)/benches/callout
+
+bench-stick-table: plugins-stick_table ## stick tables beside other tables
+	$(Q)$(STAGE_ENV) QUICK=$(QUICK) $(BUILD)/benches/stick_table/stick_table
+
+bench-stick-table-count: plugins-stick_table ## the same in instructions, under valgrind
+	$(Q)$(STAGE_ENV) benches/stick_table/count.sh $(BUILD)/benches/stick_table
 
 clean: ## removes build/ and target/
 	$(Q)rm -rf build target
