@@ -9,7 +9,7 @@ run) needs='gcc make cargo pkg-config wrk curl' ;;
 check) needs='gcc g++ make cargo rustfmt clippy pkg-config wrk curl perl check bats nginx valgrind' ;;
 bench)
 	needs='gcc make cargo pkg-config'
-	wants='libev libevent libuv libdpdk'
+	wants='libev libevent libuv libdpdk liburcu uthash'
 	;;
 fuzz) needs='gcc g++ make cargo pkg-config' ;;
 *)
@@ -23,8 +23,9 @@ PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 is_there() {
 	case $1 in
 	cargo) command -v "${CARGO:-cargo}" ;;
-	check | libevent | libuv | libdpdk) ${PKG_CONFIG:-pkg-config} --exists "$1" ;;
+	check | libevent | libuv | libdpdk | liburcu) ${PKG_CONFIG:-pkg-config} --exists "$1" ;;
 	libev) echo '#include <ev.h>' | ${CC:-cc} -E -x c - ;;
+	uthash) echo '#include <uthash.h>' | ${CC:-cc} -E -x c - ;;
 	rustfmt) "${CARGO:-cargo}" fmt --version ;;
 	clippy) "${CARGO:-cargo}" clippy --version ;;
 	*) command -v "$1" ;;
@@ -36,7 +37,7 @@ package() {
 	gcc) echo 'gcc libc6-dev' ;;
 	clippy) echo rust-clippy ;;
 	libuv) echo libuv1-dev ;;
-	libev | libevent | libdpdk) echo "$1-dev" ;;
+	libev | libevent | libdpdk | liburcu | uthash) echo "$1-dev" ;;
 	*) echo "$1" ;;
 	esac
 }
