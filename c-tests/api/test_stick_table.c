@@ -803,14 +803,14 @@ START_TEST(stk_36_no_key)
 }
 END_TEST
 
-START_TEST(stk_38_look_ups_across_tables)
+/* STK-38: look-ups across tables: with other data, but the same keys. */
+START_TEST(stk_38_tables_with_the_same_keys)
 {
-	struct stktable a, b, wide, text;
-	struct stksess *in_a, *in_b, *in_text;
+	struct stktable a, b;
+	struct stksess *in_a, *in_b;
 
 	start(1);
 	integers(&a, 10, 1000);
-	/* other data, the same keys: that works */
 	describe(&b, SMP_T_SINT, 4, 10, 1000);
 	stktable_alloc_data_type(&b, STKTABLE_DT_GPC, "9", NULL);
 	ready(&b);
@@ -821,19 +821,33 @@ START_TEST(stk_38_look_ups_across_tables)
 	ck_assert_uint_eq(refs(in_a), 2);
 	in_b = get(&b, NUM(6));
 	ck_assert_ptr_null(stktable_lookup(&a, in_b));
-	/* keys of another size or type: the key ends before the look-up does */
-	describe(&wide, SMP_T_BIN, 512, 10, 1000);
-	ready(&wide);
-	ck_assert_ptr_null(stktable_lookup(&wide, in_a));
-	describe(&text, SMP_T_STR, 4, 10, 1000);
-	ready(&text);
-	in_text = get(&text, KEY("\5", 1));
-	ck_assert_ptr_null(stktable_lookup(&a, in_text));
-	ck_assert_ptr_null(stktable_lookup(&text, in_a));
-	ck_assert_uint_eq(refs(in_a), 2);
-	ck_assert_uint_eq(refs(in_text), 1);
 	stktable_deinit(&a);
 	stktable_deinit(&b);
+	keel_deinit();
+}
+END_TEST
+
+/* STK-38, INV-112: keys of another type or size are refused: the entry's key
+ * ends before the look-up does. */
+START_TEST(stk_38_tables_with_other_keys)
+{
+	struct stktable a, wide, text;
+	struct stksess *in_a, *in_text;
+
+	start(1);
+	integers(&a, 10, 1000);
+	describe(&wide, SMP_T_BIN, 512, 10, 1000);
+	ready(&wide);
+	describe(&text, SMP_T_STR, 4, 10, 1000);
+	ready(&text);
+	in_a = get(&a, NUM(5));
+	in_text = get(&text, KEY("\5", 1));
+	ck_assert_ptr_null(stktable_lookup(&wide, in_a));
+	ck_assert_ptr_null(stktable_lookup(&a, in_text));
+	ck_assert_ptr_null(stktable_lookup(&text, in_a));
+	ck_assert_uint_eq(refs(in_a), 1);
+	ck_assert_uint_eq(refs(in_text), 1);
+	stktable_deinit(&a);
 	stktable_deinit(&wide);
 	stktable_deinit(&text);
 	keel_deinit();
@@ -1045,7 +1059,8 @@ int main(void)
 	tcase_add_test(tc, stk_18_keys_are_only_read);
 	tcase_add_test(tc, stk_19_integers_are_four_bytes);
 	tcase_add_test(tc, stk_36_no_key);
-	tcase_add_test(tc, stk_38_look_ups_across_tables);
+	tcase_add_test(tc, stk_38_tables_with_the_same_keys);
+	tcase_add_test(tc, stk_38_tables_with_other_keys);
 	tcase_add_test(tc, stk_40_an_entry_without_a_key);
 	tcase_add_test(tc, stk_43_the_key_is_copied);
 	tcase_add_test(tc, many_keys_of_every_type);
