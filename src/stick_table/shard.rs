@@ -11,6 +11,7 @@ use super::key::{Keys, Kind};
 use super::readers::{Readers, Stamp};
 use super::reference::{Bury, Take};
 use crate::sync::{Mutex, MutexGuard};
+use crate::sys::memory;
 use crate::wheel::{List, Node, Wheel};
 
 /// What a table's shards have in common.
@@ -98,6 +99,32 @@ pub struct Pass {
     pub visits: usize,
     /// The first date in the wheel; now, where the budget did not suffice.
     pub next: u64,
+}
+
+/// Entries that are buried and not unlinked yet.
+struct Graves {
+    some: [(*mut Entry, u64); 16],
+    len: usize,
+}
+
+impl Graves {
+    const fn new() -> Self {
+        Self {
+            some: [(core::ptr::null_mut(), 0); 16],
+            len: 0,
+        }
+    }
+
+    // True if there is no room for more.
+    fn push(&mut self, ts: *mut Entry, hash: u64) -> bool {
+        self.some[self.len] = (ts, hash);
+        self.len += 1;
+        self.len == self.some.len()
+    }
+
+    fn all(&self) -> &[(*mut Entry, u64)] {
+        &self.some[..self.len]
+    }
 }
 
 impl Shard {
@@ -195,9 +222,16 @@ impl Shard {
     }
 
     // Unlinks a buried entry that has left the wheel. Under the lock.
-    unsafe fn unlink(&self, held: &mut Held, rules: &Rules, ts: *mut Entry, dead: &mut Dead) {
+    unsafe fn unlink(
+        &self,
+        held: &mut Held,
+        rules: &Rules,
+        ts: *mut Entry,
+        hash: u64,
+        dead: &mut Dead,
+    ) {
         // SAFETY: it is in the index.
-        unsafe { self.index.remove(ts, rules.keys.hash_of(ts)) };
+        unsafe { self.index.remove(ts, hash) };
         held.len -= 1;
         dead.push(rules.layout.node(ts));
     }
@@ -222,7 +256,8 @@ impl Shard {
             let node = rules.layout.node(ts);
             if (*node).is_linked() {
                 held.wheel.remove(node);
-                self.unlink(&mut held, rules, ts, dead);
+                let hash = rules.keys.hash_of(ts);
+                self.unlink(&mut held, rules, ts, hash, dead);
             } else {
                 dead.push(node);
             }
@@ -258,20 +293,22 @@ impl Shard {
         let mut held = self.held.lock();
         // Another thread's clock may have been ahead.
         let now = times.now.max(held.wheel.now());
+        let mut graves = Graves::new();
         let mut visits = 0;
-        loop {
+        let next = loop {
             // The limit comes before the node is taken (STK-20).
             if visits >= budget {
-                return Pass { visits, next: now };
+                break now;
             }
             visits += 1;
             // SAFETY: stored entries live.
             unsafe {
                 let node = held.wheel.pop_due();
+                memory::prefetch(held.wheel.peek_due());
                 if node.is_null() {
                     if !held.wheel.advance(now, budget - visits) && held.wheel.peek_due().is_null()
                     {
-                        break;
+                        break held.wheel.next().unwrap_or(u64::MAX);
                     }
                     continue;
                 }
@@ -280,16 +317,38 @@ impl Shard {
                 if date > now {
                     held.wheel.add(node, date, 0);
                 } else if (*ts).refs.bury() == Bury::Buried {
-                    self.unlink(&mut held, rules, ts, dead);
+                    let hash = rules.keys.hash_of(ts);
+                    self.index.prefetch(hash);
+                    if graves.push(ts, hash) {
+                        self.unlink_all(&mut held, rules, &mut graves, dead);
+                    }
                 } else {
                     held.wheel.add(node, times.recheck.max(now + 1), 0);
                 }
             }
+        };
+        // SAFETY: as above.
+        unsafe { self.unlink_all(&mut held, rules, &mut graves, dead) };
+        Pass { visits, next }
+    }
+
+    // Unlinks what was buried: as one after the other, but what they wait for
+    // comes from memory together.
+    unsafe fn unlink_all(
+        &self,
+        held: &mut Held,
+        rules: &Rules,
+        graves: &mut Graves,
+        dead: &mut Dead,
+    ) {
+        for (_, hash) in graves.all() {
+            self.index.prefetch_entry(*hash);
         }
-        Pass {
-            visits,
-            next: held.wheel.next().unwrap_or(u64::MAX),
+        for (ts, hash) in graves.all() {
+            // SAFETY: buried under this lock, and in the index still.
+            unsafe { self.unlink(held, rules, *ts, *hash, dead) };
         }
+        graves.len = 0;
     }
 
     /// Buries up to `n` of the entries that were not touched for longest,
@@ -305,8 +364,9 @@ impl Shard {
     ) -> usize {
         let mut held = self.held.lock();
         let enough = dead.len + n;
+        let budget = budget.min(2 * held.len);
         let mut visits = 0;
-        while visits < budget.min(2 * held.len) && dead.len < enough {
+        while visits < budget && held.len > 0 && dead.len < enough {
             visits += 1;
             // SAFETY: stored entries live; the wheel is not empty.
             unsafe {
@@ -317,7 +377,8 @@ impl Shard {
                 if date > (*node).time() {
                     held.wheel.add(node, date, 0);
                 } else if (*ts).refs.bury() == Bury::Buried {
-                    self.unlink(&mut held, rules, ts, dead);
+                    let hash = rules.keys.hash_of(ts);
+                    self.unlink(&mut held, rules, ts, hash, dead);
                 } else {
                     held.wheel.add(node, times.recheck, 0);
                 }
@@ -373,7 +434,9 @@ impl Shard {
                 if node.is_null() {
                     return;
                 }
-                self.unlink(&mut held, rules, rules.layout.of_node(node), dead);
+                let ts = rules.layout.of_node(node);
+                let hash = rules.keys.hash_of(ts);
+                self.unlink(&mut held, rules, ts, hash, dead);
             }
         }
     }

@@ -472,9 +472,23 @@ impl Table {
             wakes = wakes.and(unsafe { self.publish(ts, touch.local, env) });
         }
         if touch.release {
-            entry.refs.release();
+            self.release(entry);
         }
         wakes
+    }
+
+    /// Gives a reference back.
+    #[inline(always)]
+    pub fn release(&self, entry: &Entry) {
+        if !entry.refs.release() {
+            return;
+        }
+        // Not everything is in use any more.
+        // WINDOW: who has just found everything in use may say so after this
+        // look; it is believed for a millisecond.
+        if self.all_held.load(Ordering::Relaxed) != NEVER {
+            self.all_held.store(NEVER, Ordering::Relaxed);
+        }
     }
 
     // Notes a change for the peers.
@@ -579,7 +593,7 @@ impl Table {
             if self.is_expired(&*ts, env.by.now) {
                 self.kill(ts, |entry| entry.refs.release_and_bury(), env);
             } else {
-                (*ts).refs.release();
+                self.release(&*ts);
             }
         }
     }
@@ -695,7 +709,7 @@ impl Table {
             dead.len > 0
         };
         if !some(2 * batch) {
-            // Everything, but not again and again (STK-27).
+            // Everything, but not again and again while nobody lets go (STK-27).
             let now = env.by.now;
             if self.all_held.load(Ordering::Relaxed) == now {
                 return false;
