@@ -430,7 +430,9 @@ impl World {
     /// Time goes on, and the scheduler runs until it has nothing to do.
     fn advance(&mut self, step: u64) {
         // A tick is compared with dates within 2^31 ms of it only.
-        let dates = self.stored.values().filter_map(|one| one.date);
+        let expire = |loose: &(*mut Entry, u32)| self.unwrap(unsafe { (*loose.0).expire() });
+        let loose = self.loose.iter().filter_map(expire);
+        let dates = self.stored.values().filter_map(|one| one.date).chain(loose);
         let far = dates.min().map_or(u64::MAX, |date| date + (1 << 30));
         let now = (self.now.get() + step).min(far.max(self.now.get()));
         self.now.set(now);
