@@ -690,6 +690,30 @@ fn a_lookup_against_a_creation() {
     });
 }
 
+/// The shard is emptied and gives the index's memory back while somebody looks.
+#[test]
+fn a_lookup_while_the_shard_is_tidied() {
+    explore("a_lookup_while_the_shard_is_tidied", Some(2), || {
+        let w = World::new(1, &[(7, NOW + 50), (8, NOW + 50)], NEVER).shared();
+        w.put(0, 0);
+        w.put(0, 1);
+        assert_eq!(w.shards[0].buckets(), 2);
+        let reader = spawn(&w, |w| {
+            w.look_and_release(ONE, 7);
+            w.look_and_release(ONE, 8);
+        });
+        let killed = [0, 1].map(|id| w.kill(id, |ts| ts.refs.bury()));
+        w.shards[0].tidy(&w.readers);
+        w.shards[0].tidy(&w.readers);
+        reader.join().unwrap();
+        w.settle();
+        if killed == [true; 2] {
+            w.shards[0].tidy(&w.readers);
+            assert_eq!(w.shards[0].buckets(), 1);
+        }
+    });
+}
+
 // --- updates ---------------------------------------------------------------
 
 /// INV-90 (STK-5, 6, 8): who reads the updates takes references under their

@@ -7,7 +7,7 @@
 use keel::pool::Registry;
 use keel::stick_table::entry::{Entry, NO_DATE};
 use keel::stick_table::head::Head;
-use keel::stick_table::key::SMP_T_SINT;
+use keel::stick_table::key::{SMP_T_SINT, SMP_T_STR};
 use keel::stick_table::table::{Env, Table, Touch};
 use keel::stick_table::tables::Tables;
 use keel::sync::ThreadSet;
@@ -827,5 +827,127 @@ fn what_is_free_is_found_in_any_shard() {
             .table()
             .lookup(&u32::to_ne_bytes(9_999), &world.env())
             .is_null()
+    );
+}
+
+/// STK-15, 16: one string is one key, whatever stands behind its NUL and however
+/// long the caller's buffer is.
+#[test]
+fn strings_end_at_their_nul_everywhere() {
+    let mut world = World::new(plain(4, 100));
+    let head = &raw mut *world.head;
+    unsafe {
+        World::wake(world.tables.deinit(head, &world.env()));
+        (*head).key_type = SMP_T_STR;
+        (*head).key_size = 8;
+        world.tables.init(head, expire, &world.env()).unwrap();
+    }
+    let env = world.env();
+    let key = |bytes: &'static [u8]| unsafe {
+        let kind = world.table().kind();
+        kind.canonical(bytes.as_ptr(), bytes.len())
+    };
+    let (ts, _) = world.table().get(key(b"AB\0CD"), &env);
+    for same in [&b"AB"[..], b"AB\0", b"AB\0xxxxxxxxx"] {
+        assert_eq!(world.table().lookup(key(same), &env), ts);
+        assert_eq!(world.table().get(key(same), &env).0, ts);
+    }
+    let (long, _) = world.table().get(key(b"1234567890"), &env);
+    assert_eq!(world.table().lookup(key(b"1234567"), &env), long);
+    for other in [&b"ABC"[..], b"A", b"", b"123456"] {
+        assert!(world.table().lookup(key(other), &env).is_null());
+    }
+    unsafe {
+        (0..6).for_each(|_| world.table().release(&*ts));
+        let bury = |ts: &Entry| ts.refs.release_and_bury();
+        assert!(world.table().kill(ts, bury, &env));
+    }
+    assert!(world.table().lookup(key(b"AB"), &env).is_null());
+    assert_eq!(world.head.current.load(Relaxed), 1);
+}
+
+/// STK-9: an entry that is touched and let go by one thread, and killed by
+/// another, is never among the updates once it is freed.
+#[test]
+fn a_kill_races_with_touches() {
+    struct Shared(Box<World>);
+    unsafe impl Sync for Shared {}
+    const ROUNDS: u32 = 30_000;
+    let shape = Shape {
+        peer: Some(0),
+        ..plain(8, 1 << 20)
+    };
+    let world = Shared(World::new(shape));
+    let world = &world;
+    let begin = std::sync::Barrier::new(2);
+    let part = |f: &dyn Fn(&World, &Env, *mut Entry)| {
+        begin.wait();
+        let world = &world.0;
+        for round in 0..ROUNDS {
+            // Threads without an id may be as many as they like.
+            let mut env = world.env();
+            env.by.tid = None;
+            let (ts, _) = world.table().get(&(round % 2).to_ne_bytes(), &env);
+            f(world, &env, ts);
+        }
+    };
+    std::thread::scope(|s| {
+        s.spawn(|| {
+            part(&|world, env, ts| {
+                // All have everything: each touch gets a new place.
+                let head = &world.head;
+                head.commitupdate.store(head.update.load(Relaxed), Relaxed);
+                let touch = Touch {
+                    local: true,
+                    expire: None,
+                    release: true,
+                };
+                let _ = unsafe { world.table().touch(ts, touch, env) };
+            });
+        });
+        part(&|world, env, ts| unsafe {
+            world.table().kill(ts, |ts| ts.refs.release_and_bury(), env);
+        });
+    });
+    let world = &world.0;
+    let env = world.env();
+    for key in 0..2u32 {
+        let ts = world.table().lookup(&key.to_ne_bytes(), &env);
+        if !ts.is_null() {
+            let bury = |ts: &Entry| ts.refs.release_and_bury();
+            assert!(unsafe { world.table().kill(ts, bury, &env) });
+        }
+    }
+    assert_eq!(world.head.current.load(Relaxed), 0);
+    // In their memory: each has the one place that it gets now.
+    let from = world.head.update.load(Relaxed);
+    for key in 0..8u32 {
+        let (ts, _) = world.table().get(&key.to_ne_bytes(), &env);
+        let touch = Touch {
+            local: true,
+            expire: None,
+            release: true,
+        };
+        let _ = unsafe { world.table().touch(ts, touch, &env) };
+    }
+    let mut at = from;
+    for key in 0..8u32 {
+        let (ts, number) = world
+            .table()
+            .update_after(at, from.wrapping_sub(1))
+            .unwrap();
+        assert_eq!(
+            unsafe { Entry::key_at(ts).cast::<u32>().read_unaligned() },
+            key
+        );
+        assert_eq!(number, at.wrapping_add(1));
+        world.table().release(unsafe { &*ts });
+        at = number;
+    }
+    assert!(
+        world
+            .table()
+            .update_after(at, from.wrapping_sub(1))
+            .is_none()
     );
 }
