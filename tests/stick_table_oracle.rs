@@ -866,6 +866,29 @@ fn strings_end_at_their_nul_everywhere() {
     assert_eq!(world.head.current.load(Relaxed), 1);
 }
 
+/// STK-30 (INV-93, 108): where memory lacks there is no entry, and nothing is
+/// counted.
+#[test]
+fn memory_lacks() {
+    let world = World::new(plain(4, 100));
+    let registry: &'static Registry = Box::leak(Box::new(Registry::new()));
+    assert_eq!(registry.debug(b"fail=100"), 0);
+    let mut env = world.env();
+    env.pools = registry;
+    for key in 0..6u32 {
+        assert!(world.table().get(&key.to_ne_bytes(), &env).0.is_null());
+        assert!(world.table().create(None, &env).is_null());
+        assert_eq!(world.head.current.load(Relaxed), 0);
+    }
+    // The table keeps the pool that it has.
+    assert_eq!(registry.debug(b"no-fail"), 0);
+    let ts = world.table().create(None, &env);
+    assert!(!ts.is_null() && world.head.current.load(Relaxed) == 1);
+    unsafe { world.table().discard(ts, &env) };
+    let head = (&raw const *world.head).cast_mut();
+    World::wake(unsafe { world.tables.deinit(head, &env) });
+}
+
 /// STK-9: an entry that is touched and let go by one thread, and killed by
 /// another, is never among the updates once it is freed.
 #[test]
