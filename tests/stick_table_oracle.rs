@@ -857,10 +857,17 @@ fn strings_end_at_their_nul_everywhere() {
     for other in [&b"ABC"[..], b"A", b"", b"123456"] {
         assert!(world.table().lookup(key(other), &env).is_null());
     }
-    unsafe {
-        (0..6).for_each(|_| world.table().release(&*ts));
+    // Each by the hash of the key that it has.
+    let kill = |ts: *mut Entry| unsafe {
         let bury = |ts: &Entry| ts.refs.release_and_bury();
         assert!(world.table().kill(ts, bury, &env));
+    };
+    (0..6).for_each(|_| world.table().release(unsafe { &*ts }));
+    kill(ts);
+    for at in b'a'..=b'z' {
+        let (ts, _) = world.table().get(&[at, at], &env);
+        kill(ts);
+        assert!(world.table().lookup(&[at, at], &env).is_null());
     }
     assert!(world.table().lookup(key(b"AB"), &env).is_null());
     assert_eq!(world.head.current.load(Relaxed), 1);
