@@ -17,7 +17,7 @@ use crate::stick_table::catalog::{self, Catalog};
 use crate::stick_table::dump::dump;
 use crate::stick_table::entry::Entry;
 use crate::stick_table::head::Head;
-use crate::stick_table::reference::Bury;
+use crate::stick_table::life::Bury;
 use crate::stick_table::table::{Env, Table, Touch};
 use crate::stick_table::tables::Fault;
 use crate::stick_table::{key, line};
@@ -764,11 +764,7 @@ pub unsafe extern "C" fn stktable_set_entry(t: *mut stktable, nts: *mut stksess)
 
 // Buries what nobody holds, or what the caller alone does.
 fn bury(entry: &Entry, decrefcnt: c_int) -> Bury {
-    if decrefcnt != 0 {
-        entry.refs.release_and_bury()
-    } else {
-        entry.refs.bury()
-    }
+    entry.life.end(u32::from(decrefcnt != 0), |_| true)
 }
 
 /// Removes an entry and frees it, if nobody holds a reference; with `decrefcnt`
@@ -816,17 +812,9 @@ pub unsafe extern "C" fn stksess_kill_if_expired(
     decrefcnt: c_int,
 ) {
     let ts = entry(ts, "stksess_kill_if_expired");
-    let Some(table) = the(t, "stksess_kill_if_expired") else {
-        return;
-    };
-    let env = env();
-    // SAFETY: the caller's.
-    unsafe {
-        if table.is_expired(&*ts, env.by.now) {
-            table.kill(ts, |entry| bury(entry, decrefcnt), &env);
-        } else if decrefcnt != 0 {
-            table.release(&*ts);
-        }
+    if let Some(table) = the(t, "stksess_kill_if_expired") {
+        // SAFETY: the caller's.
+        unsafe { table.kill_if_expired(ts, u32::from(decrefcnt != 0), &env()) };
     }
 }
 
@@ -840,7 +828,7 @@ pub unsafe extern "C" fn stktable_release(t: *mut stktable, ts: *mut stksess) {
         match the(t, "stktable_release") {
             Some(table) => table.release(entry),
             None => {
-                entry.refs.release();
+                entry.life.release();
             }
         }
     }
