@@ -32,6 +32,7 @@ head -c 4000000 /dev/urandom >"$dir/a/www/big"
 cp "$dir/a/www/big" "$dir/b/www/big"
 curl -sS -f -m 60 -o "$dir/got" "http://$proxy/big" && cmp "$dir/got" "$dir/a/www/big" || fail "a download went wrong"
 curl -sS -f -m 60 -T "$dir/got" "http://$proxy/up/big" || fail "an upload went wrong"
+until_true "$PATIENCE" field_is CurrConns 0 || fail "connections were left"
 "$dir/idle" "$host" "$port" $((5 * CLIENTS + 10)) 1 >/dev/null
 until_true "$PATIENCE" field_is RefusedConns 10 || fail "the limit of a source does not hold"
 until_true "$PATIENCE" field_is CurrConns 0 || fail "idle connections were left"
