@@ -254,6 +254,21 @@ check-valgrind: $(C_PROGRAMS) $(EXAMPLES) ## C tests and proxy under valgrind's 
 		sh -c 'RUNNER="$(MEMCHECK)" tools/programs.sh $(filter $(BUILD)/c-tests/api/%,$(C_PROGRAMS)); \
 			$(call traffic,$(MEMCHECK) $(abspath $(BUILD))/proxy,500,300)'
 
+# cargo-fuzz wants the compiler's unstable sanitizer flags, as SANITIZE does. New
+# inputs go to build/fuzz/; those that are worth keeping, to fuzz/corpus/ by hand.
+FUZZ_SECONDS ?= 600
+FUZZ_TARGETS := $(patsubst fuzz/fuzz_targets/%.rs,%,$(wildcard fuzz/fuzz_targets/*.rs))
+.PHONY: fuzz
+fuzz: ## feeds the parsers with anything, FUZZ_SECONDS (600) each (not part of check)
+	$(Q)tools/deps.sh fuzz
+	$(Q)for target in $(FUZZ_TARGETS); do \
+		mkdir -p build/fuzz/corpus/$$target build/fuzz/found/$$target; \
+		RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Cunsafe-allow-abi-mismatch=sanitizer \
+			$(CARGO) fuzz run --target-dir $(abspath $(CARGO_TARGET_DIR))/fuzz $$target \
+			build/fuzz/corpus/$$target fuzz/corpus/$$target -- -max_total_time=$(FUZZ_SECONDS) \
+			-artifact_prefix=build/fuzz/found/$$target/ -max_len=512 -print_final_stats=1 || exit 1; \
+	done
+
 MIGRATIONS ?= 10000000
 .PHONY: stress migrations
 stress: ## ten million callout migrations: plain, under ThreadSanitizer, under AddressSanitizer
@@ -274,23 +289,29 @@ $(BUILD)/benches/%: benches/%.c $(INSTALLED)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) -std=gnu11 $(CFLAGS) -Wall -Wextra $(KEEL_CC) $< -o $@ $(KEEL_LD) -pthread
 
-bench: $(BENCHES) ## runs the benchmarks in benches/; QUICK=1: the callouts' in about a minute
+bench: $(BENCHES) ## runs the benchmarks in benches/; QUICK=1: a shorter version
 	$(Q)for b in $(BENCHES); do $(STAGE_ENV) $$b || exit 1; done
 	$(Q)$(MAKE) --no-print-directory bench-callout
+	$(Q)$(MAKE) --no-print-directory bench-stick-table
 
 # Each contestant is a plugin; what is not installed is left out with a line.
-CALLOUT_BENCH := $(BUILD)/benches/callout
-.PHONY: bench-callout bench-callout-count callout-bench
-callout-bench: $(INSTALLED)
+.PHONY: bench-callout bench-callout-count bench-stick-table bench-stick-table-count
+plugins-%: $(INSTALLED) FORCE
 	$(Q)tools/deps.sh bench
-	$(call say,CC,$(CALLOUT_BENCH))
-	$(Q)$(STAGE_ENV) CFLAGS='$(CFLAGS)' benches/callout/build.sh $(CALLOUT_BENCH)
+	$(call say,CC,$(BUILD)/benches/$*)
+	$(Q)$(STAGE_ENV) CFLAGS='$(CFLAGS)' benches/$*/build.sh $(BUILD)/benches/$*
 
-bench-callout: callout-bench ## callouts beside other libraries' timers
-	$(Q)$(STAGE_ENV) QUICK=$(QUICK) $(CALLOUT_BENCH)/callout
+bench-callout: plugins-callout ## callouts beside other libraries' timers
+	$(Q)$(STAGE_ENV) QUICK=$(QUICK) $(BUILD)/benches/callout/callout
 
-bench-callout-count: callout-bench ## the same in instructions, under valgrind
-	$(Q)$(STAGE_ENV) benches/callout/count.sh $(CALLOUT_BENCH)
+bench-callout-count: plugins-callout ## the same in instructions, under valgrind
+	$(Q)$(STAGE_ENV) benches/callout/count.sh $(BUILD)/benches/callout
+
+bench-stick-table: plugins-stick_table ## stick tables beside other tables
+	$(Q)$(STAGE_ENV) QUICK=$(QUICK) $(BUILD)/benches/stick_table/stick_table
+
+bench-stick-table-count: plugins-stick_table ## the same in instructions, under valgrind
+	$(Q)$(STAGE_ENV) benches/stick_table/count.sh $(BUILD)/benches/stick_table
 
 clean: ## removes build/ and target/
 	$(Q)rm -rf build target

@@ -1,6 +1,6 @@
 #!/bin/sh
-# deps.sh run|check|bench: sees that the programs which `make run`, `make check`
-# or `make bench` needs are there. Installs Debian's packages where it may, else
+# deps.sh run|check|bench|fuzz: sees that the programs which `make run`, `make check`,
+# `make bench` or `make fuzz` needs are there. Installs Debian's packages where it may, else
 # says which. A benchmark does without a peer.
 set -u
 wants=
@@ -9,10 +9,11 @@ run) needs='gcc make cargo pkg-config wrk curl' ;;
 check) needs='gcc g++ make cargo rustfmt clippy pkg-config wrk curl perl check bats nginx valgrind' ;;
 bench)
 	needs='gcc make cargo pkg-config'
-	wants='libev libevent libuv libdpdk'
+	wants='libev libevent libuv libdpdk liburcu uthash'
 	;;
+fuzz) needs='gcc g++ make cargo pkg-config' ;;
 *)
-	echo "usage: deps.sh run|check|bench" >&2
+	echo "usage: deps.sh run|check|bench|fuzz" >&2
 	exit 2
 	;;
 esac
@@ -22,8 +23,9 @@ PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 is_there() {
 	case $1 in
 	cargo) command -v "${CARGO:-cargo}" ;;
-	check | libevent | libuv | libdpdk) ${PKG_CONFIG:-pkg-config} --exists "$1" ;;
+	check | libevent | libuv | libdpdk | liburcu) ${PKG_CONFIG:-pkg-config} --exists "$1" ;;
 	libev) echo '#include <ev.h>' | ${CC:-cc} -E -x c - ;;
+	uthash) echo '#include <uthash.h>' | ${CC:-cc} -E -x c - ;;
 	rustfmt) "${CARGO:-cargo}" fmt --version ;;
 	clippy) "${CARGO:-cargo}" clippy --version ;;
 	*) command -v "$1" ;;
@@ -35,7 +37,7 @@ package() {
 	gcc) echo 'gcc libc6-dev' ;;
 	clippy) echo rust-clippy ;;
 	libuv) echo libuv1-dev ;;
-	libev | libevent | libdpdk) echo "$1-dev" ;;
+	libev | libevent | libdpdk | liburcu | uthash) echo "$1-dev" ;;
 	*) echo "$1" ;;
 	esac
 }
@@ -89,5 +91,11 @@ fi
 
 if ! cargo_is_recent; then
 	echo "cargo is $("${CARGO:-cargo}" --version 2> /dev/null). $cargo_advice" >&2
+	exit 1
+fi
+
+# No distribution's package; `cargo install` writes to the user's home, which is asked first.
+if [ "$1" = fuzz ] && ! "${CARGO:-cargo}" fuzz --version > /dev/null 2>&1; then
+	echo "lacking cargo-fuzz: cargo install cargo-fuzz (and its bin directory in PATH)" >&2
 	exit 1
 fi

@@ -16,14 +16,7 @@
  */
 
 #define _GNU_SOURCE
-#include <dlfcn.h>
-#include <sched.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
-#include <unistd.h>
-
+#include "../measure.h"
 #include "bench.h"
 
 #define MAX_PEERS  16
@@ -78,61 +71,6 @@ static const struct {
 static const struct peer *peers[MAX_PEERS];
 static int npeers, cores[2], rounds[SIZES];
 static double result[FIGURES][SIZES][MAX_PEERS][MAX_ROUNDS];
-
-static uint64_t read_ns(clockid_t clock)
-{
-	struct timespec t;
-
-	clock_gettime(clock, &t);
-	return t.tv_sec * 1000000000ull + t.tv_nsec;
-}
-
-/* The thread's time on a processor: what others run there meanwhile does not
- * count. Reading it is a system call, whose price <reading> is taken off. */
-static uint64_t cpu_ns(void) { return read_ns(CLOCK_THREAD_CPUTIME_ID); }
-static uint64_t now_ns(void) { return read_ns(CLOCK_MONOTONIC); }
-
-static double reading;
-
-static double since(uint64_t begin)
-{
-	double gone = (double)(cpu_ns() - begin) - reading;
-
-	return gone > 0 ? gone : 0;
-}
-
-static void weigh_the_clock(void)
-{
-	uint64_t least = UINT64_MAX;
-
-	for (int i = 0; i < 10000; i++) {
-		uint64_t begin = cpu_ns(), gone = cpu_ns() - begin;
-
-		least = gone < least ? gone : least;
-	}
-	reading = (double)least;
-}
-
-static uint32_t below(uint32_t n)
-{
-	static uint64_t x = 88172645463325252ull;
-
-	x ^= x << 13;
-	x ^= x >> 7;
-	x ^= x << 17;
-	return (uint32_t)((x >> 32) * n >> 32);
-}
-
-/* The first <m> of <order>'s <n>, drawn anew. */
-static void draw(uint32_t *order, uint32_t m, uint32_t n)
-{
-	for (uint32_t i = 0; i < m; i++) {
-		uint32_t j = i + below(n - i), t = order[i];
-
-		order[i] = order[j];
-		order[j] = t;
-	}
-}
 
 /* By its name, instructions are counted in here alone. */
 __attribute__((noinline)) void timed(const struct peer *p, enum op op, const struct step *steps, uint32_t n)
@@ -318,13 +256,6 @@ static void one_round(int peer, size_t size, int round)
 	clear(&r);
 }
 
-static int by_value(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
-
 static double median(int f, size_t size, int peer) { return result[f][size][peer][rounds[size] / 2]; }
 
 static void print(int f)
@@ -343,11 +274,6 @@ static void print(int f)
 			printf("%s%.2f", s ? ", " : " ", median(f, s, 0) / median(f, s, p));
 		printf(" |\n");
 	}
-}
-
-static void goal(const char *what, double is, double most)
-{
-	printf("| %s | %.2f | %.2f | %s |\n", what, is, most, is <= most ? "met" : "missed");
 }
 
 static void goals(void)
@@ -375,27 +301,14 @@ static void goals(void)
 
 /* A contestant's plugin stands beside the program. keel comes first: the
  * others are compared with it. */
+/* keel comes first: the others are compared with it. */
 static void load(const char *name, const char *only)
 {
-	char path[4096];
-	ssize_t length = readlink("/proc/self/exe", path, sizeof(path) - 64);
-	void *plugin;
 	contestants_fn *fn;
 
-	if (length < 0)
+	*(void **)&fn = find_contestants(name);
+	if (!fn)
 		return;
-	path[length] = 0;
-	snprintf(strrchr(path, '/') + 1, 64, "%s.so", name);
-	if (access(path, F_OK) != 0) {
-		printf("%s: not built, left out\n", name);
-		return;
-	}
-	plugin = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-	*(void **)&fn = plugin ? dlsym(plugin, "contestants") : NULL;
-	if (!fn) {
-		printf("%s: left out: %s\n", name, dlerror());
-		return;
-	}
 	for (const struct peer *const *p = fn(); *p && npeers < MAX_PEERS; p++) {
 		const char *why;
 
@@ -407,23 +320,6 @@ static void load(const char *name, const char *only)
 		else
 			peers[npeers++] = *p;
 	}
-}
-
-static void pin(void)
-{
-	cpu_set_t mine;
-
-	CPU_ZERO(&mine);
-	sched_getaffinity(0, sizeof(mine), &mine);
-	for (int i = 0, found = 0; i < CPU_SETSIZE && found < 2; i++)
-		if (CPU_ISSET(i, &mine)) {
-			cores[1] = i;
-			if (found++ == 0)
-				cores[0] = i;
-		}
-	CPU_ZERO(&mine);
-	CPU_SET(cores[0], &mine);
-	sched_setaffinity(0, sizeof(mine), &mine);
 }
 
 struct fixed {
@@ -476,19 +372,17 @@ static int run_fixed(char **arg)
 int main(int argc, char **argv)
 {
 	static const char *const names[] = { "keel", "libev", "libevent", "libuv", "tokio", "dpdk" };
-	const char *quick = getenv("QUICK"), *want = getenv("ROUNDS"), *only = getenv("ONLY");
+	const char *only = getenv("ONLY");
 	bool is_fixed = argc == 5 && !strcmp(argv[1], "--fixed");
 
 	if (argc > 1 && !is_fixed) {
 		fprintf(stderr, "usage: callout [--fixed PEER OP N]\n");
 		return 2;
 	}
-	for (size_t s = 0; s < SIZES; s++) {
-		rounds[s] = want ? atoi(want) : quick && *quick == '1' ? sizes[s].quick_rounds : 7;
-		if (rounds[s] < 1 || rounds[s] > MAX_ROUNDS)
-			rounds[s] = 7;
-	}
-	pin();
+	for (size_t s = 0; s < SIZES; s++)
+		rounds[s] = rounds_wanted(sizes[s].quick_rounds, MAX_ROUNDS);
+	find_cores(cores);
+	pin_to(cores[0]);
 	weigh_the_clock();
 	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
 		load(names[i], is_fixed ? argv[2] : only);

@@ -541,7 +541,7 @@ void stktable_touch_remote(struct stktable *t, struct stksess *ts, int decrefcnt
 
 /**
  * As stktable_touch_local(), with a date of the caller's, in ticks: it may be
- * earlier than the entry's.
+ * earlier than the entry's; with TICK_ETERNITY the entry does not expire.
  *
  * Thread rule: *any thread*.
  */

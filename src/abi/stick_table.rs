@@ -900,7 +900,7 @@ pub unsafe extern "C" fn stktable_touch_remote(
 }
 
 /// As stktable_touch_local(), with a date of the caller's, in ticks: it may be
-/// earlier than the entry's.
+/// earlier than the entry's; with TICK_ETERNITY the entry does not expire.
 ///
 /// Thread rule: *any thread*.
 #[unsafe(no_mangle)]
@@ -945,7 +945,7 @@ pub unsafe extern "C" fn process_table_expire(
     _state: c_uint,
 ) -> *mut task {
     if let Some(table) = the(context.cast(), "process_table_expire") {
-        table.expire(&env());
+        wake(table.expire(&env()));
     }
     task
 }

@@ -145,10 +145,7 @@ pub(super) fn deinit_all() {
         }
         n += 1;
         // SAFETY: nobody uses the library any more.
-        unsafe {
-            (*head).current.store(0, Ordering::Relaxed);
-            deinit(head);
-        }
+        unsafe { deinit(head) };
     }
     if n > 0 {
         HOOKS.log(

@@ -1,6 +1,7 @@
 //! What a table's entries may hold: the data types that every table shares,
 //! and the types of keys.
 
+use super::key::*;
 use super::units::{self, Fault};
 use crate::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, Ordering::*};
 use core::ffi::{CStr, c_char};
@@ -47,17 +48,6 @@ pub const PE_ARG_VALUE_OOR: i32 = 8;
 pub const MAX_ELEMENTS: u32 = 100;
 /// A rate's shortest period, in ms: a counter's date has 1 ms lost to its lock bit.
 pub const MIN_PERIOD: u32 = 2;
-
-/// Keys of four bytes, native order.
-pub const SMP_T_SINT: u64 = 2;
-/// IPv4 addresses, network order.
-pub const SMP_T_IPV4: u64 = 4;
-/// IPv6 addresses, network order.
-pub const SMP_T_IPV6: u64 = 5;
-/// Strings that end with a NUL, which `key_size` counts.
-pub const SMP_T_STR: u64 = 6;
-/// Bytes.
-pub const SMP_T_BIN: u64 = 7;
 
 /// A type of keys.
 pub struct KeyType {

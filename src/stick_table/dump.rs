@@ -1,6 +1,6 @@
 //! 'show table'.
 
-use super::catalog::{Catalog, FRQP, MAX_ELEMENTS, TYPES, ULL, size_of_std};
+use super::catalog::{Catalog, FRQP, MAX_ELEMENTS, SINT, TYPES, ULL, size_of_std};
 use super::entry::Entry;
 use super::filter::{self, Filter};
 use super::freq_ctr::{Clock, FreqCtr};
@@ -136,6 +136,8 @@ impl Dump<'_> {
                     (*at.cast::<FreqCtr>()).rate(period, Date(self.now)).into()
                 }
                 ULL => at.cast::<u64>().read_unaligned(),
+                // A filter compares it with its sign.
+                SINT => i64::from(at.cast::<i32>().read_unaligned()) as u64,
                 _ if size_of_std(info.std_type) == 4 => at.cast::<u32>().read_unaligned().into(),
                 _ => at.cast::<*const c_char>().read_unaligned() as u64,
             })

@@ -9,6 +9,9 @@ use crate::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use crate::wheel::Node;
 use core::mem::offset_of;
 
+/// An expire of 0 is no date: the entry does not expire.
+pub const NO_DATE: u32 = 0;
+
 /// The part that C sees, and points to.
 #[derive(Debug)]
 #[repr(C)]

@@ -13,6 +13,7 @@
 //! OP is `eq`, `ne`, `lt`, `le`, `gt` or `ge`.
 
 use super::catalog::*;
+use super::key::*;
 use super::line::Words;
 use super::units;
 use crate::sys::memory;
@@ -304,7 +305,7 @@ fn hex(digits: &[u8]) -> Option<u8> {
 mod tests {
     use super::*;
 
-    const CATALOG: Catalog = Catalog::new();
+    static CATALOG: Catalog = Catalog::new();
 
     fn filter(text: &str, key_type: u64, key_size: usize) -> Option<Filter> {
         parse(text.as_bytes(), key_type, key_size, &CATALOG)
@@ -429,6 +430,31 @@ mod tests {
         let both = [("gpc", 0, 1), ("gpc0", 0, 2)];
         assert_eq!(shows("data.gpc0 eq 2", &both), Some(true));
         assert_eq!(shows("data.gpc0 eq 1", &both), Some(false));
+    }
+
+    #[test]
+    fn conditions_suit_tables_that_store_their_data() {
+        let gpc = CATALOG.find(b"gpc").unwrap();
+        let conn_cnt = CATALOG.find(b"conn_cnt").unwrap();
+        let suits = |text| {
+            let has = |index, element| (index == gpc && element < 4) || index == conn_cnt;
+            filter(text, SMP_T_IPV4, 4).unwrap().suits(&has)
+        };
+        for text in [
+            "",
+            "key 1.2.3.4",
+            "data.gpc0 eq 0",
+            "data.gpc[3] eq 0 data.conn_cnt eq 0",
+        ] {
+            assert!(suits(text), "{text}");
+        }
+        for text in [
+            "data.gpc[4] eq 0",
+            "data.conn_cur eq 0",
+            "data.conn_cnt eq 0 data.gpt0 eq 0",
+        ] {
+            assert!(!suits(text), "{text}");
+        }
     }
 
     #[test]

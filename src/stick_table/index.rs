@@ -1,5 +1,5 @@
-//! From a key's hash to its entry: chains, in a hash table that grows by one
-//! bucket at a time, so that no insertion waits for a rebuilding. Who looks
+//! From a key's hash to its entry: chains, in a hash table that grows by a few
+//! buckets at a time, so that no insertion waits for a rebuilding. Who looks
 //! something up takes no lock and writes nothing; who changes something holds
 //! the shard's lock.
 //!
@@ -11,11 +11,11 @@ use crate::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use crate::sys::memory;
 use core::ptr;
 
-/// Buckets at least; a power of two.
+/// Buckets at least, and how many are added at once; a power of two.
 const FIRST: usize = if cfg!(loom) { 1 } else { 8 };
 /// Enough for 2^31 buckets.
 const SEGMENTS: usize = if cfg!(loom) { 3 } else { 29 };
-/// Entries for each so many buckets before another is added.
+/// Entries for each so many buckets before others are added.
 const LOAD: (usize, usize) = (5, 4);
 
 type Link = AtomicPtr<Entry>;
@@ -177,7 +177,25 @@ impl Index {
         }
     }
 
-    /// Adds a bucket if `len` entries are many for those there are. Without
+    /// Has the processor fetch the bucket of `hash`, which will be wanted.
+    #[inline]
+    pub fn prefetch(&self, hash: u64) {
+        let n = self.buckets.load(Ordering::Relaxed);
+        if let Some(link) = self.link(place(hash, n)) {
+            memory::prefetch(link);
+        }
+    }
+
+    /// The same for the first entry there, once the bucket has come.
+    #[inline]
+    pub fn prefetch_entry(&self, hash: u64) {
+        let n = self.buckets.load(Ordering::Relaxed);
+        if let Some(link) = self.link(place(hash, n)) {
+            memory::prefetch(link.load(Ordering::Relaxed));
+        }
+    }
+
+    /// Adds some buckets if `len` entries are many for those there are. Without
     /// memory the chains grow longer instead.
     ///
     /// # Safety
@@ -199,15 +217,24 @@ impl Index {
             // PAIRS: link's Acquire.
             self.segments[k].store(segment, Ordering::Release);
         }
-        // SAFETY: by this function's contract; there is room for bucket n.
-        unsafe { self.split(n, hash_of) };
+        let splits = self.splits.load(Ordering::Relaxed);
+        self.splits.store(splits + 1, Ordering::Relaxed);
+        // So many that those split lie in one line, and their entries come from
+        // memory together.
+        let from = n - (1 << n.ilog2());
+        for b in from..from + FIRST {
+            memory::prefetch(self.existing(b).load(Ordering::Relaxed));
+        }
+        for n in n..n + FIRST {
+            // SAFETY: by this function's contract; there is room for bucket n.
+            unsafe { self.split(n, &hash_of) };
+        }
+        self.splits.store(splits + 2, Ordering::Release);
     }
 
     /// # Safety
     /// As [`insert`](Self::insert); the segment of bucket `n` is there.
-    unsafe fn split(&self, n: usize, hash_of: impl Fn(*mut Entry) -> u64) {
-        let splits = self.splits.load(Ordering::Relaxed);
-        self.splits.store(splits + 1, Ordering::Relaxed);
+    unsafe fn split(&self, n: usize, hash_of: &impl Fn(*mut Entry) -> u64) {
         let mut stay = self.existing(n - (1 << n.ilog2()));
         let mut go = self.existing(n);
         let mut ts = stay.load(Ordering::Relaxed);
@@ -230,7 +257,6 @@ impl Index {
         go.store(ptr::null_mut(), Ordering::Release);
         // PAIRS: find's Acquire.
         self.buckets.store(n + 1, Ordering::Release);
-        self.splits.store(splits + 2, Ordering::Release);
     }
 
     /// Of an empty index all segments but the first, where there are any.

@@ -2,6 +2,7 @@
 //! is wrong with one.
 
 use super::catalog::*;
+use super::key::*;
 use super::units::{self, Fault};
 use core::fmt::{self, Write};
 
@@ -352,7 +353,7 @@ use sentence;
 mod tests {
     use super::*;
 
-    const CATALOG: Catalog = Catalog::new();
+    static CATALOG: Catalog = Catalog::new();
 
     fn fault(line: &str) -> String {
         parse(line.as_bytes(), &CATALOG).unwrap_err().to_string()

@@ -5,12 +5,13 @@
 //! under the lock. It leaves both in the critical section in which it is
 //! buried, so that under the lock nothing in the index is buried.
 
-use super::entry::{Entry, Layout};
+use super::entry::{Entry, Layout, NO_DATE};
 use super::index::{Find, Index, Segments};
 use super::key::{Keys, Kind};
 use super::readers::{Readers, Stamp};
 use super::reference::{Bury, Take};
 use crate::sync::{Mutex, MutexGuard};
+use crate::sys::memory;
 use crate::wheel::{List, Node, Wheel};
 
 /// What a table's shards have in common.
@@ -48,11 +49,18 @@ pub struct Times {
     pub horizon: u64,
 }
 
+/// What does not expire is filed so much later than now, ms.
+pub const HORIZON: u64 = 1 << 30;
+
 impl Times {
     /// Where `ts` is to be filed.
     #[inline]
     pub fn date(&self, ts: &Entry) -> u64 {
-        let ahead = ts.expire().wrapping_sub(self.now as u32) as i32;
+        let expire = ts.expire();
+        if expire == NO_DATE {
+            return self.now + HORIZON;
+        }
+        let ahead = expire.wrapping_sub(self.now as u32) as i32;
         self.now.wrapping_add_signed(i64::from(ahead)) + self.horizon
     }
 }
@@ -91,6 +99,32 @@ pub struct Pass {
     pub visits: usize,
     /// The first date in the wheel; now, where the budget did not suffice.
     pub next: u64,
+}
+
+/// Entries that are buried and not unlinked yet.
+struct Graves {
+    some: [(*mut Entry, u64); 16],
+    len: usize,
+}
+
+impl Graves {
+    const fn new() -> Self {
+        Self {
+            some: [(core::ptr::null_mut(), 0); 16],
+            len: 0,
+        }
+    }
+
+    // True if there is no room for more.
+    fn push(&mut self, ts: *mut Entry, hash: u64) -> bool {
+        self.some[self.len] = (ts, hash);
+        self.len += 1;
+        self.len == self.some.len()
+    }
+
+    fn all(&self) -> &[(*mut Entry, u64)] {
+        &self.some[..self.len]
+    }
 }
 
 impl Shard {
@@ -188,9 +222,16 @@ impl Shard {
     }
 
     // Unlinks a buried entry that has left the wheel. Under the lock.
-    unsafe fn unlink(&self, held: &mut Held, rules: &Rules, ts: *mut Entry, dead: &mut Dead) {
+    unsafe fn unlink(
+        &self,
+        held: &mut Held,
+        rules: &Rules,
+        ts: *mut Entry,
+        hash: u64,
+        dead: &mut Dead,
+    ) {
         // SAFETY: it is in the index.
-        unsafe { self.index.remove(ts, rules.keys.hash_of(ts)) };
+        unsafe { self.index.remove(ts, hash) };
         held.len -= 1;
         dead.push(rules.layout.node(ts));
     }
@@ -215,7 +256,8 @@ impl Shard {
             let node = rules.layout.node(ts);
             if (*node).is_linked() {
                 held.wheel.remove(node);
-                self.unlink(&mut held, rules, ts, dead);
+                let hash = rules.keys.hash_of(ts);
+                self.unlink(&mut held, rules, ts, hash, dead);
             } else {
                 dead.push(node);
             }
@@ -249,42 +291,64 @@ impl Shard {
     /// visits at most.
     pub fn expire(&self, rules: &Rules, times: &Times, budget: usize, dead: &mut Dead) -> Pass {
         let mut held = self.held.lock();
+        // Another thread's clock may have been ahead.
+        let now = times.now.max(held.wheel.now());
+        let mut graves = Graves::new();
         let mut visits = 0;
-        loop {
+        let next = loop {
             // The limit comes before the node is taken (STK-20).
             if visits >= budget {
-                return Pass {
-                    visits,
-                    next: times.now,
-                };
+                break now;
             }
             visits += 1;
             // SAFETY: stored entries live.
             unsafe {
                 let node = held.wheel.pop_due();
+                memory::prefetch(held.wheel.peek_due());
                 if node.is_null() {
-                    if !held.wheel.advance(times.now, budget - visits)
-                        && held.wheel.peek_due().is_null()
+                    if !held.wheel.advance(now, budget - visits) && held.wheel.peek_due().is_null()
                     {
-                        break;
+                        break held.wheel.next().unwrap_or(u64::MAX);
                     }
                     continue;
                 }
                 let ts = rules.layout.of_node(node);
                 let date = times.date(&*ts);
-                if date > times.now {
+                if date > now {
                     held.wheel.add(node, date, 0);
                 } else if (*ts).refs.bury() == Bury::Buried {
-                    self.unlink(&mut held, rules, ts, dead);
+                    let hash = rules.keys.hash_of(ts);
+                    self.index.prefetch(hash);
+                    if graves.push(ts, hash) {
+                        self.unlink_all(&mut held, rules, &mut graves, dead);
+                    }
                 } else {
-                    held.wheel.add(node, times.recheck, 0);
+                    held.wheel.add(node, times.recheck.max(now + 1), 0);
                 }
             }
+        };
+        // SAFETY: as above.
+        unsafe { self.unlink_all(&mut held, rules, &mut graves, dead) };
+        Pass { visits, next }
+    }
+
+    // Unlinks what was buried: as one after the other, but what they wait for
+    // comes from memory together.
+    unsafe fn unlink_all(
+        &self,
+        held: &mut Held,
+        rules: &Rules,
+        graves: &mut Graves,
+        dead: &mut Dead,
+    ) {
+        for (_, hash) in graves.all() {
+            self.index.prefetch_entry(*hash);
         }
-        Pass {
-            visits,
-            next: held.wheel.next().unwrap_or(u64::MAX),
+        for (ts, hash) in graves.all() {
+            // SAFETY: buried under this lock, and in the index still.
+            unsafe { self.unlink(held, rules, *ts, *hash, dead) };
         }
+        graves.len = 0;
     }
 
     /// Buries up to `n` of the entries that were not touched for longest,
@@ -312,7 +376,8 @@ impl Shard {
                 if date > (*node).time() {
                     held.wheel.add(node, date, 0);
                 } else if (*ts).refs.bury() == Bury::Buried {
-                    self.unlink(&mut held, rules, ts, dead);
+                    let hash = rules.keys.hash_of(ts);
+                    self.unlink(&mut held, rules, ts, hash, dead);
                 } else {
                     held.wheel.add(node, times.recheck, 0);
                 }
@@ -368,7 +433,9 @@ impl Shard {
                 if node.is_null() {
                     return;
                 }
-                self.unlink(&mut held, rules, rules.layout.of_node(node), dead);
+                let ts = rules.layout.of_node(node);
+                let hash = rules.keys.hash_of(ts);
+                self.unlink(&mut held, rules, ts, hash, dead);
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The lines of `show table`.
 
 use super::catalog::*;
+use super::key::*;
 use super::line::Store;
 use core::ffi::CStr;
 use core::fmt::{self, Write};
@@ -139,7 +140,7 @@ impl fmt::Display for Escaped<'_> {
 mod tests {
     use super::*;
 
-    const CATALOG: Catalog = Catalog::new();
+    static CATALOG: Catalog = Catalog::new();
 
     fn shown(key: &[u8], key_type: u64) -> String {
         let mut out = String::new();

@@ -1,14 +1,14 @@
 //! One table: what the C functions do.
 
 use super::batch::Batch;
-use super::entry::{Entry, Layout};
+use super::entry::{Entry, Layout, NO_DATE};
 use super::expiry::{Expiry, NEVER};
 use super::head::Head;
 use super::key::{Keys, Kind};
 use super::limbo::Limbo;
 use super::readers::Readers;
 use super::reference::Bury;
-use super::shard::{Dead, Rules, Shard, Times};
+use super::shard::{Dead, HORIZON, Rules, Shard, Times};
 use super::updates::{Counters, Update, Updates};
 use crate::pool;
 use crate::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
@@ -23,8 +23,6 @@ const PASS: usize = 1000;
 const PASS_SHARD: usize = 250;
 /// When an expired entry that is in use is looked at again, ms.
 const RECHECK: (u64, u64) = (10, 1000);
-/// Added to dates where entries do not expire: they only order evictions.
-const HORIZON: u64 = 1 << 30;
 /// Entries that make another shard worth its 20 KB.
 const SHARD_SIZE: usize = 4096;
 const MAX_SHARDS: usize = 64;
@@ -233,7 +231,7 @@ impl Table {
     #[inline(always)]
     pub fn date_from(&self, now: u64) -> u32 {
         match (now + self.lifetime()) as u32 {
-            0 => 1,
+            NO_DATE => 1,
             tick => tick,
         }
     }
@@ -458,7 +456,8 @@ impl Table {
                 // Later than it was: the handler will find out. Earlier: its
                 // place in the wheel may be too late now.
                 let was = entry.expire.swap(expire, Ordering::Relaxed);
-                if (expire.wrapping_sub(was) as i32) < 0 {
+                let earlier = (expire.wrapping_sub(was) as i32) < 0 && expire != NO_DATE;
+                if earlier || was == NO_DATE {
                     // SAFETY: by this function's contract.
                     wakes = unsafe { self.requeue(ts, env) };
                 }
@@ -565,7 +564,9 @@ impl Table {
 
     /// Whether the date of `ts` has come.
     pub fn is_expired(&self, ts: &Entry, now: u64) -> bool {
-        self.lifetime() != 0 && ts.expire().wrapping_sub(now as u32) as i32 <= 0
+        let expire = ts.expire();
+        let passed = expire.wrapping_sub(now as u32) as i32 <= 0;
+        passed && expire != NO_DATE && self.lifetime() != 0
     }
 
     /// Gives a reference back, and buries the entry if it has expired.
@@ -622,10 +623,10 @@ impl Table {
     }
 
     /// One run of the expiry task: frees what has expired and is not in use,
-    /// a bounded number of entries, and sets the task's date.
-    pub fn expire(&self, env: &Env) {
+    /// a bounded number of entries, and sets the task's date: whom to wake.
+    pub fn expire(&self, env: &Env) -> ThreadSet {
         if self.task.is_null() {
-            return;
+            return ThreadSet::EMPTY;
         }
         self.expiry.begin();
         let rules = self.rules();
@@ -653,9 +654,17 @@ impl Table {
             } else {
                 tick::wrap(date)
             };
-            // SAFETY: the task lives as long as the table; this is its handler.
-            unsafe { (*self.task).expire.store(tick, Ordering::Relaxed) };
-        });
+            // SAFETY: the task lives as long as the table.
+            unsafe {
+                (*self.task).expire.store(tick, Ordering::Relaxed);
+                // Nothing new where the task itself is running; but anybody
+                // may call its handler.
+                match env.tasks {
+                    Some(tasks) if date != NEVER => tasks.schedule(self.task, tick, env.by),
+                    _ => ThreadSet::EMPTY,
+                }
+            }
+        })
     }
 
     /// Evicts up to `n` entries, those first that were not touched for

@@ -141,7 +141,9 @@ impl Tables {
         t.named = 0;
         t.exp_task = ptr::null_mut();
         // SAFETY: by this function's contract.
-        unsafe { Table::free(table, env) }
+        let wakes = unsafe { Table::free(table, env) };
+        t.current.store(0, Ordering::Relaxed);
+        wakes
     }
 
     /// Lets `head` be found by its id and puts it in the user's list: false if

@@ -187,6 +187,7 @@ mod tests {
         update: AtomicU32,
         local: AtomicU32,
         commit: AtomicU32,
+        #[expect(clippy::vec_box, reason = "the tree knows their addresses")]
         all: Vec<Box<Update>>,
     }
 
