@@ -270,15 +270,20 @@ fuzz: ## feeds the parsers with anything, FUZZ_SECONDS (600) each (not part of c
 	done
 
 MIGRATIONS ?= 10000000
-.PHONY: stress migrations
-stress: ## ten million callout migrations: plain, under ThreadSanitizer, under AddressSanitizer
+STICK_SECONDS ?= 30
+.PHONY: stress migrations stick-stress
+stress: ## callout migrations, stick tables of a millisecond: plain and under both sanitizers
 	$(Q)for sanitizer in '' thread address; do \
-		$(MAKE) --no-print-directory SANITIZE=$$sanitizer migrations || exit 1; \
+		$(MAKE) --no-print-directory SANITIZE=$$sanitizer migrations stick-stress || exit 1; \
 	done
 
 migrations: $(BUILD)/c-tests/stress/callout_migration
 	$(call say,RUN,$<)
 	$(Q)$(STAGE_ENV) TSAN_OPTIONS="halt_on_error=1 $$TSAN_OPTIONS" $< $(MIGRATIONS)
+
+stick-stress: $(BUILD)/c-tests/stress/stick_table
+	$(call say,RUN,$<)
+	$(Q)$(STAGE_ENV) TSAN_OPTIONS="halt_on_error=1 $$TSAN_OPTIONS" $< $(STICK_SECONDS)
 
 # --- the rest --------------------------------------------------------------
 

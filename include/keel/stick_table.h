@@ -283,18 +283,6 @@ struct stkctr {
     struct stktable *table;
 };
 
-/** A type of data. */
-struct stktable_data_type {
-    /** Its word; NULL: free. */
-    const char *name;
-    /** STD_T_*. */
-    int std_type;
-    /** ARG_T_*. */
-    int arg_type;
-    /** 1: an array; 2: never learned from peers; 4: no arithmetic. */
-    unsigned int flags;
-};
-
 /** A type of keys. */
 struct stktable_type {
     /** Its word; NULL: no such keys. */
@@ -416,10 +404,10 @@ int stktable_parse_type(char **args, int *idx, unsigned long *type, size_t *key_
 struct stksess *stktable_lookup_key(struct stktable *t, struct stktable_key *key);
 
 /**
- * Finds the entry that has the key of ts, an entry of this table or of one
- * with the same type and key_size.
+ * Finds the entry that has the key of ts, an entry of this or another table.
  *
- * Returns it with a reference, or NULL.
+ * Returns it with a reference, or NULL; also where the other table's type or
+ * key_size differs, or keys of 8 KiB or more cannot be told apart.
  *
  * Thread rule: *any thread*.
  */
@@ -520,7 +508,7 @@ void stksess_kill_if_expired(struct stktable *t, struct stksess *ts, int decrefc
  *
  * Thread rule: *any thread*.
  */
-void stktable_release(struct stktable *_t, struct stksess *ts);
+void stktable_release(struct stktable *t, struct stksess *ts);
 
 /**
  * Touches an entry: it lives for the table's time from now on, and is a local
@@ -696,6 +684,22 @@ static inline int stktable_type_size(int type)
 
 /** The types of keys, by SMP_T_*; those without a name cannot be keys. */
 extern const struct stktable_type stktable_types[];
+
+/** A type of data. */
+struct stktable_data_type {
+    /** Its word; NULL: free. */
+    const char *name;
+    /** STD_T_*. */
+    int std_type;
+    /** ARG_T_*. */
+    int arg_type;
+    /** Of several elements, as many as its first argument says. */
+    unsigned int is_array : 1;
+    /** Never learned from peers. */
+    unsigned int is_local : 1;
+    /** No arithmetic. */
+    unsigned int as_is : 1;
+};
 
 /** The types of data, by STKTABLE_DT_*; free ones have no name. */
 extern struct stktable_data_type stktable_data_types[];

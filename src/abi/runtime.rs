@@ -123,6 +123,7 @@ unsafe fn is_known(c: &keel_config) -> bool {
 pub unsafe extern "C" fn keel_deinit() {
     runtime::end_threads();
     super::fd::unpublish();
+    super::stick_table::unpublish();
     super::task::unpublish();
     runtime::leave();
     runtime::deinit();

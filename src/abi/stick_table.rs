@@ -233,19 +233,6 @@ pub struct stkctr {
     pub table: *mut stktable,
 }
 
-/// A type of data.
-#[repr(C)]
-pub struct stktable_data_type {
-    /// Its word; NULL: free.
-    pub name: *const c_char,
-    /// STD_T_*.
-    pub std_type: c_int,
-    /// ARG_T_*.
-    pub arg_type: c_int,
-    /// 1: an array; 2: never learned from peers; 4: no arithmetic.
-    pub flags: c_uint,
-}
-
 /// A type of keys.
 #[repr(C)]
 pub struct stktable_type {
@@ -269,7 +256,8 @@ const _: () = {
     assert!(size_of::<stksess>() == size_of::<Entry>());
     assert!(STKTABLE_DATA_TYPES as usize == catalog::TYPES);
     assert!(STKTABLE_STATIC_DATA_TYPES as usize == catalog::STATIC);
-    assert!(size_of::<stktable_data_type>() * catalog::TYPES == size_of::<Catalog>());
+    // struct stktable_data_type is in parts/: it has bit-fields.
+    assert!(size_of::<Catalog>() == 24 * catalog::TYPES);
     assert!(SMP_T_SINT as u64 == key::SMP_T_SINT && SMP_T_IPV4 as u64 == key::SMP_T_IPV4);
     assert!(SMP_T_IPV6 as u64 == key::SMP_T_IPV6 && SMP_T_STR as u64 == key::SMP_T_STR);
     assert!(SMP_T_BIN as u64 == key::SMP_T_BIN);
@@ -415,6 +403,17 @@ pub unsafe extern "C" fn keel_stktable_free(t: *mut stktable) {
         unused(head, "keel_stktable_free");
         tables::tables().unlist(head, &stktables_list);
         tables::deinit(head);
+    }
+}
+
+/// The end of the library: its tables leave the user's list.
+pub(super) fn unpublish() {
+    let tables = tables::tables();
+    // SAFETY: the list's tables live, the library's until deinit.
+    unsafe {
+        while let Some(head) = tables.first_owned(&stktables_list) {
+            tables.unlist(head, &stktables_list);
+        }
     }
 }
 
@@ -622,10 +621,10 @@ pub unsafe extern "C" fn stktable_lookup_key(
     }
 }
 
-/// Finds the entry that has the key of `ts`, an entry of this table or of one
-/// with the same type and key_size.
+/// Finds the entry that has the key of `ts`, an entry of this or another table.
 ///
-/// Returns it with a reference, or NULL.
+/// Returns it with a reference, or NULL; also where the other table's type or
+/// key_size differs, or keys of 8 KiB or more cannot be told apart.
 ///
 /// Thread rule: *any thread*.
 #[unsafe(no_mangle)]
@@ -634,9 +633,8 @@ pub unsafe extern "C" fn stktable_lookup(t: *mut stktable, ts: *mut stksess) -> 
     let Some(table) = the(t, "stktable_lookup") else {
         return ptr::null_mut();
     };
-    // SAFETY: the caller holds ts, which has room for such a key.
-    let key = unsafe { table.kind().of_entry(ts) };
-    table.lookup(key, &env()).cast()
+    // SAFETY: the caller holds ts.
+    unsafe { table.lookup_like(ts, &env()).cast() }
 }
 
 /// Finds the entry with this key, or creates it; the date of one that is there
@@ -827,7 +825,7 @@ pub unsafe extern "C" fn stksess_kill_if_expired(
         if table.is_expired(&*ts, env.by.now) {
             table.kill(ts, |entry| bury(entry, decrefcnt), &env);
         } else if decrefcnt != 0 {
-            (*ts).refs.release();
+            table.release(&*ts);
         }
     }
 }
@@ -836,10 +834,15 @@ pub unsafe extern "C" fn stksess_kill_if_expired(
 ///
 /// Thread rule: *any thread*.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn stktable_release(_t: *mut stktable, ts: *mut stksess) {
+pub unsafe extern "C" fn stktable_release(t: *mut stktable, ts: *mut stksess) {
     // SAFETY: the caller holds a reference.
     if let Some(entry) = unsafe { ts.cast::<Entry>().as_ref() } {
-        entry.refs.release();
+        match the(t, "stktable_release") {
+            Some(table) => table.release(entry),
+            None => {
+                entry.refs.release();
+            }
+        }
     }
 }
 

@@ -61,15 +61,16 @@ impl Reference {
         }
     }
 
-    /// Gives a reference back.
+    /// Gives a reference back: whether nobody holds the entry any more.
     #[inline]
-    pub fn release(&self) {
+    pub fn release(&self) -> bool {
         // PAIRS: bury's and release_and_bury's Acquire; what the holder did
         // with the entry.
         let was = self.0.fetch_sub(1, Ordering::Release);
         if was & !BURIED == 0 {
             released_too_often();
         }
+        was == 1
     }
 
     /// Buries the entry if nobody holds it.

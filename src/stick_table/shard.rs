@@ -364,8 +364,9 @@ impl Shard {
     ) -> usize {
         let mut held = self.held.lock();
         let enough = dead.len + n;
+        let budget = budget.min(2 * held.len);
         let mut visits = 0;
-        while visits < budget.min(2 * held.len) && dead.len < enough {
+        while visits < budget && held.len > 0 && dead.len < enough {
             visits += 1;
             // SAFETY: stored entries live; the wheel is not empty.
             unsafe {

@@ -204,6 +204,7 @@ impl Table {
                 update: self.update.load(Ordering::Relaxed),
                 data: self.data,
                 key: self.keys.kind.size,
+                mark: self.keys.kind.mark(),
             },
         }
     }
@@ -276,6 +277,22 @@ impl Table {
     pub fn lookup(&self, key: &[u8], env: &Env) -> *mut Entry {
         let hash = self.keys.hash(key);
         self.lookup_hashed(key, hash, env)
+    }
+
+    /// Finds the entry with the key of `ts`, which may be another table's: none
+    /// where that has other keys, or such as are too large to tell (INV-112).
+    ///
+    /// # Safety
+    /// `ts` lives during the call.
+    pub unsafe fn lookup_like(&self, ts: *mut Entry, env: &Env) -> *mut Entry {
+        let kind = self.keys.kind;
+        // SAFETY: by this function's contract; the same mark, the same keys.
+        unsafe {
+            if (*ts).lock.beside != kind.mark() || kind.mark() == 0 {
+                return ptr::null_mut();
+            }
+            self.lookup(kind.of_entry(ts), env)
+        }
     }
 
     #[inline(always)]
@@ -472,9 +489,23 @@ impl Table {
             wakes = wakes.and(unsafe { self.publish(ts, touch.local, env) });
         }
         if touch.release {
-            entry.refs.release();
+            self.release(entry);
         }
         wakes
+    }
+
+    /// Gives a reference back.
+    #[inline(always)]
+    pub fn release(&self, entry: &Entry) {
+        if !entry.refs.release() {
+            return;
+        }
+        // Not everything is in use any more.
+        // WINDOW: who has just found everything in use may say so after this
+        // look; it is believed for a millisecond.
+        if self.all_held.load(Ordering::Relaxed) != NEVER {
+            self.all_held.store(NEVER, Ordering::Relaxed);
+        }
     }
 
     // Notes a change for the peers.
@@ -579,7 +610,7 @@ impl Table {
             if self.is_expired(&*ts, env.by.now) {
                 self.kill(ts, |entry| entry.refs.release_and_bury(), env);
             } else {
-                (*ts).refs.release();
+                self.release(&*ts);
             }
         }
     }
@@ -695,7 +726,7 @@ impl Table {
             dead.len > 0
         };
         if !some(2 * batch) {
-            // Everything, but not again and again (STK-27).
+            // Everything, but not again and again while nobody lets go (STK-27).
             let now = env.by.now;
             if self.all_held.load(Ordering::Relaxed) == now {
                 return false;

@@ -188,6 +188,22 @@ impl Tables {
         }
     }
 
+    /// The first one in the user's list that `keel_stktable_new` made.
+    ///
+    /// # Safety
+    /// As [`unlist`](Self::unlist).
+    pub unsafe fn first_owned(&self, list: &AtomicPtr<Head>) -> Option<*mut Head> {
+        let _lock = self.first.lock();
+        let mut at = list.load(Ordering::Relaxed);
+        // SAFETY: by this function's contract.
+        unsafe {
+            while !at.is_null() && !(*at).is_owned() {
+                at = (*at).next;
+            }
+        }
+        (!at.is_null()).then_some(at)
+    }
+
     /// Any table that is left.
     pub fn any(&self) -> *mut Head {
         self.first.lock().load(Ordering::Relaxed)

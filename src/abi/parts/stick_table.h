@@ -32,6 +32,22 @@ static inline int stktable_type_size(int type)
 /** The types of keys, by SMP_T_*; those without a name cannot be keys. */
 extern const struct stktable_type stktable_types[];
 
+/** A type of data. */
+struct stktable_data_type {
+    /** Its word; NULL: free. */
+    const char *name;
+    /** STD_T_*. */
+    int std_type;
+    /** ARG_T_*. */
+    int arg_type;
+    /** Of several elements, as many as its first argument says. */
+    unsigned int is_array : 1;
+    /** Never learned from peers. */
+    unsigned int is_local : 1;
+    /** No arithmetic. */
+    unsigned int as_is : 1;
+};
+
 /** The types of data, by STKTABLE_DT_*; free ones have no name. */
 extern struct stktable_data_type stktable_data_types[];
 
