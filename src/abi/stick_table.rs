@@ -941,10 +941,17 @@ pub unsafe extern "C" fn process_table_expire(
     task
 }
 
-// The same, as the engine names the types.
+// The same for the scheduler, whose run nobody can tell from a table's last.
 unsafe extern "C" fn expire_task(task: *mut Task, context: *mut c_void, state: u32) -> *mut Task {
-    // SAFETY: the same layouts.
-    unsafe { process_table_expire(task.cast(), context, state).cast() }
+    let head = context.cast();
+    if tables::tables().begin_run(head, task) {
+        // SAFETY: the same layouts; the table stays until the run ends.
+        unsafe {
+            process_table_expire(task.cast(), context, state);
+            tables::tables().end_run(head);
+        }
+    }
+    task
 }
 
 /// Evicts up to `to_batch` entries that nobody holds, those first that were not
