@@ -621,10 +621,10 @@ pub unsafe extern "C" fn stktable_lookup_key(
     }
 }
 
-/// Finds the entry that has the key of `ts`, an entry of this table or of one
-/// with the same type and key_size.
+/// Finds the entry that has the key of `ts`, an entry of this or another table.
 ///
-/// Returns it with a reference, or NULL.
+/// Returns it with a reference, or NULL; also where the other table's type or
+/// key_size differs, or keys of 8 KiB or more cannot be told apart.
 ///
 /// Thread rule: *any thread*.
 #[unsafe(no_mangle)]
@@ -633,9 +633,8 @@ pub unsafe extern "C" fn stktable_lookup(t: *mut stktable, ts: *mut stksess) -> 
     let Some(table) = the(t, "stktable_lookup") else {
         return ptr::null_mut();
     };
-    // SAFETY: the caller holds ts, which has room for such a key.
-    let key = unsafe { table.kind().of_entry(ts) };
-    table.lookup(key, &env()).cast()
+    // SAFETY: the caller holds ts.
+    unsafe { table.lookup_like(ts, &env()).cast() }
 }
 
 /// Finds the entry with this key, or creates it; the date of one that is there

@@ -23,7 +23,7 @@ pub struct Entry {
     pub refs: Reference,
     /// The next one in its bucket: the index's alone.
     pub(super) next: AtomicPtr<Entry>,
-    /// For the data: the callers'.
+    /// For the data: the callers'. Beside it, the mark of the table's keys.
     #[cfg(not(loom))]
     pub lock: RwLock,
     key: [u8; 4],
@@ -41,6 +41,8 @@ pub struct Layout {
     pub data: usize,
     /// Bytes of the key.
     pub key: usize,
+    /// What the keys are: [`Kind::mark`](super::key::Kind::mark).
+    pub mark: u16,
 }
 
 impl Layout {
@@ -68,7 +70,7 @@ impl Layout {
                 refs: Reference::new(),
                 next: AtomicPtr::new(core::ptr::null_mut()),
                 #[cfg(not(loom))]
-                lock: RwLock::new(),
+                lock: RwLock::new(self.mark),
                 key: [0; 4],
             });
             ts

@@ -204,6 +204,7 @@ impl Table {
                 update: self.update.load(Ordering::Relaxed),
                 data: self.data,
                 key: self.keys.kind.size,
+                mark: self.keys.kind.mark(),
             },
         }
     }
@@ -276,6 +277,22 @@ impl Table {
     pub fn lookup(&self, key: &[u8], env: &Env) -> *mut Entry {
         let hash = self.keys.hash(key);
         self.lookup_hashed(key, hash, env)
+    }
+
+    /// Finds the entry with the key of `ts`, which may be another table's: none
+    /// where that has other keys, or such as are too large to tell (INV-112).
+    ///
+    /// # Safety
+    /// `ts` lives during the call.
+    pub unsafe fn lookup_like(&self, ts: *mut Entry, env: &Env) -> *mut Entry {
+        let kind = self.keys.kind;
+        // SAFETY: by this function's contract; the same mark, the same keys.
+        unsafe {
+            if (*ts).lock.beside != kind.mark() || kind.mark() == 0 {
+                return ptr::null_mut();
+            }
+            self.lookup(kind.of_entry(ts), env)
+        }
     }
 
     #[inline(always)]
