@@ -196,6 +196,13 @@ START_TEST(stk_11_and_stk_12_learned_then_changed)
 	touch(1);
 	turns(3);
 	locals_are(t.commitupdate, 1);
+	/* learned before that was committed: still a remote one */
+	learn(3);
+	for (unsigned int key = 10; key < 20; key++)
+		touch(key);
+	t.commitupdate = t.localupdate;
+	touch(3);
+	locals_are(t.commitupdate, 3);
 	done();
 }
 END_TEST
