@@ -317,6 +317,15 @@ impl Drop for Index {
 
 impl Drop for Segments {
     fn drop(&mut self) {
+        #[cfg(loom)]
+        for (k, segment) in self.0.iter().enumerate().filter(|(_, s)| !s.is_null()) {
+            for i in 0..length(k) {
+                // Who still sees them finds no entry there.
+                // SAFETY: the segment holds that many links.
+                unsafe { segment.add(i).write(Link::new(ptr::dangling_mut())) };
+            }
+        }
+        #[cfg(not(loom))]
         for segment in self.0 {
             // SAFETY: nobody sees them any more.
             unsafe { memory::free(segment.cast()) };

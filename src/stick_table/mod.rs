@@ -79,5 +79,4 @@ pub mod table;
 #[cfg(not(loom))]
 pub mod tables;
 pub mod units;
-#[cfg(not(loom))]
 pub mod updates;

@@ -58,7 +58,9 @@ impl Readers {
         // PAIRS: stamp's AcqRel: in a younger epoch what was unlinked before
         // it is not found.
         let epoch = self.epoch.load(Ordering::Acquire);
-        note.0.store(epoch, Ordering::Relaxed);
+        // PAIRS: is_over's Acquire: whoever sees this and not the end of the
+        // look before knows that it ended.
+        note.0.store(epoch, Ordering::Release);
         // PAIRS: stamp's heavy_fence: either this note is seen by `is_over`,
         // or this thread sees that things were unlinked.
         light_fence();

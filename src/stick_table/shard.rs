@@ -366,11 +366,16 @@ impl Shard {
         let enough = dead.len + n;
         let budget = budget.min(2 * held.len);
         let mut visits = 0;
-        while visits < budget && held.len > 0 && dead.len < enough {
-            visits += 1;
-            // SAFETY: stored entries live; the wheel is not empty.
+        // Filed again at the end: none is met twice before all others.
+        let mut in_use = List::new();
+        while visits < budget && dead.len < enough {
+            // SAFETY: stored entries live.
             unsafe {
                 let node = held.wheel.first();
+                if node.is_null() {
+                    break;
+                }
+                visits += 1;
                 held.wheel.remove(node);
                 let ts = rules.layout.of_node(node);
                 let date = times.date(&*ts);
@@ -380,11 +385,20 @@ impl Shard {
                     let hash = rules.keys.hash_of(ts);
                     self.unlink(&mut held, rules, ts, hash, dead);
                 } else {
-                    held.wheel.add(node, times.recheck, 0);
+                    in_use.push_back(node);
                 }
             }
         }
-        visits
+        loop {
+            // SAFETY: as above; the lock is still held.
+            unsafe {
+                let node = in_use.pop_front();
+                if node.is_null() {
+                    return visits;
+                }
+                held.wheel.add(node, times.recheck, 0);
+            }
+        }
     }
 
     /// How many entries are stored.
