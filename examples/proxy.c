@@ -13,10 +13,13 @@
  *               descriptors, two flows of bytes, one task for its timeouts. It holds a buffer only while bytes wait.
  *   check       one task per backend, allowed on every thread, so its timer may be moved by every thread: a connection
  *               that meets a dead backend hastens the check with task_schedule().
+ *   source      what clients of one address have done: an entry of a stick table, shared by all threads. Each
+ *               connection holds a reference to it; the entry's own lock guards its counters.
  *   supervisor  a task of thread 0 that leads the soft stop. It isolates itself to reach what others own.
  *   admin       a line protocol, served by thread 0 alone.
  *
- * Order of this file: options, log, counters, backends and their checks, connections, listeners, admin, stop, main.
+ * Order of this file: options, log, counters, backends and their checks, sources, connections, listeners, admin, stop,
+ * main.
  */
 #define _GNU_SOURCE             /* accept4, memfd_create */
 #include <keel/keel.h>
@@ -57,9 +60,10 @@
 #define ACCEPT_BATCH    16      /* connections taken per event, so that the other threads get their share */
 #define RETRY_MS        100     /* when descriptors or ports ran out, or a retry failed too */
 #define HASTEN_MS       20      /* an error in the traffic brings the next check this near */
+#define FORGET_MS       600000  /* a source that was silent for so long is forgotten, its rate permitting */
 #define LAST_SYN_MS     100     /* handshakes that had begun when the stop came may end within this time */
 #define STOP_STEP_MS    10      /* how often the supervisor looks whether the connections are gone */
-#define ADMIN_LINE      64      /* longer ones are no commands */
+#define ADMIN_LINE      128     /* longer ones are no commands */
 #define ADMIN_SESSIONS  8       /* a newcomer replaces the one that was silent for longest */
 
 /* ---- options ------------------------------------------------------------------------------------------------- */
@@ -76,10 +80,12 @@ static struct {
 	unsigned int connect_ms, idle_ms, check_ms;
 	unsigned int inter_ms, rise, fall;
 	unsigned int grace_ms;
+	unsigned int source_rate, source_rate_ms, source_conns;         /* 0: no limit */
 } cfg = {
 	.connect_ms = 5000, .idle_ms = 60000, .check_ms = 2000,
 	.inter_ms = 2000, .rise = 2, .fall = 3,
 	.grace_ms = 30000,
+	.source_rate_ms = 10000,
 };
 
 static const char usage[] =
@@ -90,6 +96,8 @@ static const char usage[] =
 	"  --maxconn N           connections served at a time; default: what the descriptors allow\n"
 	"  --timeout NAME=TIME   connect=5s | idle=60s | check=2s\n"
 	"  --check NAME=VALUE    inter=2s (time between checks) | rise=2 | fall=3 (checks in a row to change state)\n"
+	"  --limit NAME=VALUE    of a source address: conn_rate=20/10s (new connections in so much time, refused ones\n"
+	"                        included) | conn_cur=5 (connections at a time); what is beyond is closed at once\n"
 	"  --grace TIME          how long a soft stop waits for connections to end; default 30s\n"
 	"  --admin ADDR:PORT     or the path of a unix socket: answers 'help'\n"
 	"  --help, --version\n"
@@ -127,29 +135,39 @@ static const struct setting {
 	unsigned int *value;
 	bool is_time;
 	unsigned int min, max;
+	unsigned int *period;           /* where "/TIME" must follow */
 } settings[] = {
-	{ "--threads ", &cfg.threads, false, 1, KEEL_MAX_THREADS },
-	{ "--maxconn ", &cfg.maxconn, false, 1, 400000 },
-	{ "--grace ", &cfg.grace_ms, true, 0, LONGEST_MS },
-	{ "--timeout connect=", &cfg.connect_ms, true, 1, LONGEST_MS },
-	{ "--timeout idle=", &cfg.idle_ms, true, 1, LONGEST_MS },
-	{ "--timeout check=", &cfg.check_ms, true, 1, LONGEST_MS },
-	{ "--check inter=", &cfg.inter_ms, true, 1, LONGEST_MS },
-	{ "--check rise=", &cfg.rise, false, 1, 1000 },
-	{ "--check fall=", &cfg.fall, false, 1, 1000 },
-	{ NULL, NULL, false, 0, 0 },
+	{ "--threads ", &cfg.threads, false, 1, KEEL_MAX_THREADS, NULL },
+	{ "--maxconn ", &cfg.maxconn, false, 1, 400000, NULL },
+	{ "--grace ", &cfg.grace_ms, true, 0, LONGEST_MS, NULL },
+	{ "--timeout connect=", &cfg.connect_ms, true, 1, LONGEST_MS, NULL },
+	{ "--timeout idle=", &cfg.idle_ms, true, 1, LONGEST_MS, NULL },
+	{ "--timeout check=", &cfg.check_ms, true, 1, LONGEST_MS, NULL },
+	{ "--check inter=", &cfg.inter_ms, true, 1, LONGEST_MS, NULL },
+	{ "--check rise=", &cfg.rise, false, 1, 1000, NULL },
+	{ "--check fall=", &cfg.fall, false, 1, 1000, NULL },
+	{ "--limit conn_rate=", &cfg.source_rate, false, 1, 1000000, &cfg.source_rate_ms },
+	{ "--limit conn_cur=", &cfg.source_conns, false, 1, 1000000, NULL },
+	{ NULL, NULL, false, 0, 0, NULL },
 };
 
 static void parse_setting(const char *option, const char *value)
 {
 	const struct setting *s = settings;
-	char text[128];
+	char text[128], *slash;
 
 	snprintf(text, sizeof(text), "%s %s", option, value);
 	while (s->prefix && strncmp(text, s->prefix, strlen(s->prefix)) != 0)
 		s++;
 	if (!s->prefix)
 		refuse("'%s' is not an option", text);
+	if (s->period) {
+		slash = strchr(text + strlen(s->prefix), '/');
+		if (!slash)
+			refuse("%s: a number and a time are needed, as in 20/10s", text);
+		*s->period = parse_value(text, slash + 1, true, 2, LONGEST_MS / 2);
+		*slash = '\0';
+	}
 	*s->value = parse_value(text, text + strlen(s->prefix), s->is_time, s->min, s->max);
 }
 
@@ -246,12 +264,12 @@ static void keel_panics(const char *file, int line, const char *message, UNUSED 
 enum { CLIENT, SERVER };        /* the two sides of a connection */
 
 enum counter {
-	ACCEPTED, CLOSED, BYTES_IN, BYTES_OUT,
+	ACCEPTED, CLOSED, REFUSED, BYTES_IN, BYTES_OUT,
 	ERR_ACCEPT, ERR_CONNECT, ERR_NO_BACKEND, ERR_CLIENT, ERR_SERVER, ERR_IDLE, ERR_GRACE, ERR_MEMORY,
 	COUNTERS
 };
 static const char *const counter_names[COUNTERS] = {
-	"CumConns", "ClosedConns", "BytesIn", "BytesOut",
+	"CumConns", "ClosedConns", "RefusedConns", "BytesIn", "BytesOut",
 	"Errors_accept", "Errors_connect", "Errors_no_backend", "Errors_client_reset", "Errors_server_reset",
 	"Errors_idle_timeout", "Errors_grace_over", "Errors_memory",
 };
@@ -446,6 +464,81 @@ static struct task *check_process(struct task *t, void *context, UNUSED unsigned
 	return t;
 }
 
+/* ---- sources ------------------------------------------------------------------------------------------------- */
+
+/* Who connects, and how much: an entry for each address, in a table for each family. Entries are made when their source
+ * comes, and forgotten when it was away for long; a full table evicts those that were. */
+enum { IPV4, IPV6, SOURCE_TABLES };
+static struct stktable *sources[SOURCE_TABLES];
+
+static void sources_create(void)
+{
+	static const char *const ids[] = { "sources", "sources6" }, *const types[] = { "ip", "ipv6" };
+	unsigned int forget_ms = 2 * cfg.source_rate_ms < FORGET_MS ? FORGET_MS : 2 * cfg.source_rate_ms;
+	char line[160], *error = NULL;
+
+	for (int i = 0; i < SOURCE_TABLES; i++) {
+		/* connections hold at most --maxconn of the entries: a newcomer always finds room */
+		snprintf(line, sizeof(line), "type %s size %u expire %ums "
+		         "store conn_cnt,conn_rate(%ums),conn_cur,bytes_in_cnt,bytes_out_cnt",
+		         types[i], cfg.maxconn + 100000, forget_ms, cfg.source_rate_ms);
+		sources[i] = keel_stktable_new(ids[i], line, &error);
+		if (!sources[i])
+			fail("cannot create the table of sources: %s", error ? error : strerror(ENOMEM));
+	}
+}
+
+static unsigned int *source_uint(struct stkctr *s, int type)
+{
+	return &stktable_data_cast(stktable_data_ptr(s->table, stkctr_entry(s), type), std_t_uint);
+}
+
+/* A connection from <addr> has come: counts it and lets <s> hold its source, until source_leave(). False: the source
+ * has had its share. Where memory lacks, the connection is served without being counted. */
+static bool source_enter(struct stkctr *s, const struct sockaddr_storage *addr)
+{
+	struct sockaddr_in *v4 = (struct sockaddr_in *)addr;
+	struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)addr;
+	bool is_v6 = addr->ss_family == AF_INET6;
+	struct stktable_key key = {
+		.key = is_v6 ? (void *)&v6->sin6_addr : (void *)&v4->sin_addr,
+		.key_len = is_v6 ? sizeof(v6->sin6_addr) : sizeof(v4->sin_addr),
+	};
+	struct stksess *ts;
+	struct freq_ctr *rate;
+	unsigned int conns, recent;
+
+	s->table = sources[is_v6 ? IPV6 : IPV4];
+	ts = stktable_get_entry(s->table, &key);
+	stkctr_set_entry(s, ts);
+	if (!ts) {
+		count(ERR_MEMORY);
+		return true;
+	}
+	/* one after the other, so that of two that come at once only the second one may be too many */
+	stksess_wrlock(ts);
+	++*source_uint(s, STKTABLE_DT_CONN_CNT);
+	conns = ++*source_uint(s, STKTABLE_DT_CONN_CUR);
+	rate = &stktable_data_cast(stktable_data_ptr(s->table, ts, STKTABLE_DT_CONN_RATE), std_t_frqp);
+	update_freq_ctr_period(rate, cfg.source_rate_ms, 1);
+	recent = read_freq_ctr_period(rate, cfg.source_rate_ms);
+	stksess_wrunlock(ts);
+	stktable_touch_local(s->table, ts, 0);
+	return (!cfg.source_rate || recent <= cfg.source_rate) && (!cfg.source_conns || conns <= cfg.source_conns);
+}
+
+static void source_leave(struct stkctr *s)
+{
+	struct stksess *ts = stkctr_entry(s);
+
+	if (!ts)
+		return;
+	stksess_wrlock(ts);
+	--*source_uint(s, STKTABLE_DT_CONN_CUR);
+	stksess_wrunlock(ts);
+	stktable_touch_local(s->table, ts, 1);
+}
+
 /* ---- connections --------------------------------------------------------------------------------------------- */
 
 /* The bytes that one side sends to the other. */
@@ -462,6 +555,7 @@ struct conn {
 	unsigned int failures;          /* to connect */
 	struct flow flow[2];            /* flow[CLIENT]: from the client to the server */
 	struct backend *backend;        /* the last one tried */
+	struct stkctr source;           /* who the client is */
 	struct task *timer;             /* the deadline of the state, or of the idle time */
 	int give_up;                    /* when to stop waiting for descriptors or ports */
 	LIST_ENTRY(conn) link;          /* among its thread's connections */
@@ -499,6 +593,7 @@ static void conn_close(struct conn *c)
 	task_destroy(c->timer);
 	for (int s = CLIENT; s <= SERVER; s++)
 		pool_free(buffer_pool, c->flow[s].data);
+	source_leave(&c->source);
 	LIST_REMOVE(c, link);
 	pool_free(conn_pool, c);
 	count(CLOSED);
@@ -567,6 +662,7 @@ static bool flow_read(struct conn *c, int from)
 	if (got > 0) {
 		f->len += (unsigned int)got;
 		add(&workers[keel_tid()].counters[from == CLIENT ? BYTES_IN : BYTES_OUT], (unsigned long long)got);
+		(from == CLIENT ? stkctr_inc_bytes_in_ctr : stkctr_inc_bytes_out_ctr)(&c->source, (size_t)got);
 		if ((size_t)got < room)
 			fd_cant_recv(fd);       /* that was all: spare the call that would say EAGAIN */
 	} else if (got == 0) {
@@ -696,26 +792,41 @@ static struct task *conn_timeout(struct task *t, void *context, unsigned int sta
 	return NULL;
 }
 
-/* Takes over a socket that was just accepted: on this thread, for good. */
-static void conn_start(int fd)
+/* Closes a socket that was just accepted. */
+static void conn_refuse(int fd, struct stkctr *source, enum counter why)
 {
-	struct conn *c = pool_zalloc(conn_pool);
-	struct task *t = task_make(1UL << keel_tid(), conn_timeout, c);
+	count(why);
+	close(fd);
+	source_leave(source);
+	count(CLOSED);
+	slot_release();
+}
+
+/* Takes over a socket that was just accepted: on this thread, for good. */
+static void conn_start(int fd, const struct sockaddr_storage *from)
+{
+	struct stkctr source;
+	struct conn *c;
+	struct task *t;
 	int one = 1;
 
 	count(ACCEPTED);
+	if (!source_enter(&source, from)) {
+		conn_refuse(fd, &source, REFUSED);
+		return;
+	}
+	c = pool_zalloc(conn_pool);
+	t = task_make(1UL << keel_tid(), conn_timeout, c);
 	if (!c || !t) {
-		count(ERR_MEMORY);
 		pool_free(conn_pool, c);
 		task_destroy(t);
-		close(fd);
-		count(CLOSED);
-		slot_release();
+		conn_refuse(fd, &source, ERR_MEMORY);
 		return;
 	}
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	c->fd[CLIENT] = fd;
 	c->fd[SERVER] = -1;
+	c->source = source;
 	c->timer = t;
 	c->give_up = in_ms(cfg.connect_ms);
 	LIST_INSERT_HEAD(&workers[keel_tid()].conns, c, link);
@@ -793,6 +904,8 @@ static void admin_start(int fd);
  * queue is empty. */
 static int listener_accept_one(struct listener *l)
 {
+	struct sockaddr_storage from;
+	socklen_t len = sizeof(from);
 	int fd = -1, error = EBUSY;
 	bool slot = false;
 
@@ -803,7 +916,7 @@ static int listener_accept_one(struct listener *l)
 			listener_pause(l, LI_FULL);
 	}
 	if (l->state == LI_READY) {
-		fd = accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		fd = accept4(l->fd, (struct sockaddr *)&from, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
 		error = fd < 0 ? errno : 0;
 		if (error == EAGAIN) {
 			fd_cant_recv(l->fd);
@@ -815,8 +928,10 @@ static int listener_accept_one(struct listener *l)
 		/* anything else befell one client, who is gone: the next call takes the next */
 	}
 	pthread_mutex_unlock(&l->lock);
-	if (fd >= 0)
-		(l->is_admin ? admin_start : conn_start)(fd);
+	if (fd >= 0 && l->is_admin)
+		admin_start(fd);
+	else if (fd >= 0)
+		conn_start(fd, &from);
 	else if (slot)
 		slot_release();
 	return error;
@@ -938,20 +1053,34 @@ static int show_info(int out)
 	return 0;
 }
 
+/* A filter by key suits one of the tables alone. */
+static void show_table(int out, const char *filter)
+{
+	bool suits = false;
+
+	for (int i = 0; i < SOURCE_TABLES; i++)
+		if (keel_dump_stktable(sources[i], out, filter) != -EINVAL)
+			suits = true;
+	if (!suits)
+		dprintf(out, "Wrong filter, try 'help'.\n");
+}
+
 static int show_help(int out);
 
 static const struct command {
 	const char *name;
 	int (*run)(int out);
 	const char *help;
+	void (*run_with)(int out, const char *rest);    /* of the line */
 } commands[] = {
-	{ "help", show_help, "this list" },
-	{ "show info", show_info, "the process: connections, bytes, errors, backends" },
-	{ "show pools", keel_dump_pools, "memory, by kind of object" },
-	{ "show tasks", keel_dump_tasks, "tasks and tasklets" },
-	{ "show fd", keel_dump_fds, "file descriptors" },
-	{ "show callouts", keel_dump_callouts, "callouts, by the thread that runs them" },
-	{ "quit", NULL, "end this session" },
+	{ "help", show_help, "this list", NULL },
+	{ "show info", show_info, "the process: connections, bytes, errors, backends", NULL },
+	{ "show pools", keel_dump_pools, "memory, by kind of object", NULL },
+	{ "show tasks", keel_dump_tasks, "tasks and tasklets", NULL },
+	{ "show fd", keel_dump_fds, "file descriptors", NULL },
+	{ "show table", NULL, "sources; also '... key 10.0.0.1', '... data.conn_rate gt 10 data.conn_cur ge 1'", show_table },
+	{ "show callouts", keel_dump_callouts, "callouts, by the thread that runs them", NULL },
+	{ "quit", NULL, "end this session", NULL },
 };
 #define NB_COMMANDS (sizeof(commands) / sizeof(*commands))
 
@@ -962,21 +1091,38 @@ static int show_help(int out)
 	return 0;
 }
 
+/* The command that <line> begins with, followed by <*rest>; NULL: there is none. */
+static const struct command *find_command(const char *line, const char **rest)
+{
+	for (const struct command *c = commands; c < commands + NB_COMMANDS; c++) {
+		size_t len = strlen(c->name);
+
+		*rest = line + len;
+		if (!strncmp(line, c->name, len) && (!**rest || (**rest == ' ' && c->run_with)))
+			return c;
+	}
+	return NULL;
+}
+
 /* A line is complete: writes the answer behind those that wait already. */
 static void admin_answer(struct admin *a)
 {
-	size_t i = 0;
+	const struct command *command = NULL;
+	const char *rest;
+	bool complete = a->len < ADMIN_LINE - 1;
 
 	if (a->len && a->line[a->len - 1] == ' ')
 		a->len--;
 	a->line[a->len] = '\0';
-	while (i < NB_COMMANDS && strcmp(a->line, commands[i].name) != 0)
-		i++;
-	if (i == NB_COMMANDS && a->len)
+	if (complete)
+		command = find_command(a->line, &rest);
+	if (!command && a->len)
 		dprintf(a->answer, "Unknown command, try 'help'.\n");
-	else if (i < NB_COMMANDS && commands[i].run)
-		commands[i].run(a->answer);
-	else if (i < NB_COMMANDS)
+	else if (command && command->run)
+		command->run(a->answer);
+	else if (command && command->run_with)
+		command->run_with(a->answer, rest);
+	else if (command)
 		a->closing = true;
 	a->len = 0;
 }
@@ -1163,8 +1309,8 @@ static struct task *supervise(struct task *t, UNUSED void *context, UNUSED unsig
 	} else if (phase == DRAINING && is_past(kill_date)) {
 		stop_connections();
 		kill_date = TICK_ETERNITY;
-	} else if (phase == QUITTING && tasks_left() == 1) {
-		keel_stop();                    /* every task has gone but this one */
+	} else if (phase == QUITTING && tasks_left() == 1 + SOURCE_TABLES) {
+		keel_stop();                    /* every task has gone but this one, and those of the tables */
 		task_destroy(t);
 		return NULL;
 	}
@@ -1184,7 +1330,7 @@ static int thread_start(unsigned int tid, UNUSED void *arg)
 	unpause = task_make(keel_all_threads_mask(), unpause_process, NULL);
 	for (struct backend *b = backends; b < backends + nb_backends; b++)
 		b->check = task_make(keel_all_threads_mask(), check_process, b);
-	if (total_allocated_tasks() != (int)(2 + nb_backends))
+	if (total_allocated_tasks() != (int)(SOURCE_TABLES + 2 + nb_backends))
 		return -ENOMEM;
 	/* spread over the interval */
 	for (unsigned int i = 0; i < nb_backends; i++)
@@ -1300,9 +1446,12 @@ int main(int argc, char **argv)
 	buffer_pool = create_pool("buffer", BUFFER_SIZE, 0);
 	if (!conn_pool || !buffer_pool)
 		fail("cannot create the pools: %s", strerror(errno));
+	sources_create();
 	error = keel_run(thread_start, NULL);
 	if (error)
 		fail("cannot start: %s", strerror(-error));
+	for (int i = 0; i < SOURCE_TABLES; i++)
+		keel_stktable_free(sources[i]);
 
 	say(LOG_NOTICE, "stopped: accepted=%llu closed=%llu bytes_in=%llu bytes_out=%llu "
 	    "left: pool_bytes=%llu fds=%d tasks=%d", total(ACCEPTED), total(CLOSED), total(BYTES_IN), total(BYTES_OUT),

@@ -53,6 +53,9 @@ ask 'show info'
 echo
 ask 'show pools'
 echo
+echo "who has connected, and how much:"
+ask 'show table'
+echo
 
 kill -TERM "$proxy_pid"
 wait "$proxy_pid"

@@ -14,8 +14,8 @@ use keel::stick_table::entry::{Entry, Layout};
 use keel::stick_table::expiry::{Expiry, NEVER};
 use keel::stick_table::index::{Find, Index, Segments};
 use keel::stick_table::key::{Keys, Kind, SMP_T_SINT};
+use keel::stick_table::life::{Bury, Life, Take};
 use keel::stick_table::readers::{Readers, Stamp};
-use keel::stick_table::reference::{Bury, Reference, Take};
 use keel::stick_table::shard::{Dead, Rules, Shard, Times};
 use keel::stick_table::updates::{Counters, Update, Updates};
 use keel::sync::atomic::AtomicU32;
@@ -134,6 +134,7 @@ impl World {
             update: size_of::<Update>(),
             data: 0,
             key: 4,
+            mark: 0,
         };
         let kind = Kind {
             of: SMP_T_SINT,
@@ -183,8 +184,8 @@ impl World {
         ids.into_iter().find(|&id| self.entry(id) == ts).unwrap()
     }
 
-    fn refs(&self, id: usize) -> &Reference {
-        unsafe { &(*self.entry(id)).refs }
+    fn life(&self, id: usize) -> &Life {
+        unsafe { &(*self.entry(id)).life }
     }
 
     /// Whoever holds or sees the entry does something with it.
@@ -223,7 +224,7 @@ impl World {
 
     /// Stores an entry that nobody holds.
     fn put(&self, shard: usize, id: usize) {
-        unsafe { (*self.store(shard, id)).refs.release() };
+        unsafe { (*self.store(shard, id)).life.release() };
     }
 
     fn arm(&self, date: u64) {
@@ -235,7 +236,7 @@ impl World {
         model_point();
         let ts = self.entry(id);
         unsafe {
-            (*ts).expire.swap(date as u32, Ordering::Relaxed);
+            let _ = (*ts).life.touch(date as u32, false);
             let filed = self.shards[shard].refile(&self.rules, ts, &Self::times(NOW));
             if let Some(date) = filed {
                 self.arm(date);
@@ -267,7 +268,7 @@ impl World {
     fn release(&self, ts: *mut Entry) {
         model_point();
         self.touch(ts);
-        unsafe { (*ts).refs.release() };
+        unsafe { (*ts).life.release() };
     }
 
     fn kill(&self, id: usize, bury: impl FnOnce(&Entry) -> Bury) -> bool {
@@ -331,7 +332,7 @@ impl World {
             self.blocks[self.id(ts)].freed.with_mut(|f| unsafe {
                 assert!(!*f, "freed twice");
                 *f = true;
-                (&raw mut (*ts).refs).write(Reference::new());
+                (&raw mut (*ts).life).write(Life::new(0));
             });
         }
     }
@@ -367,7 +368,7 @@ impl World {
         let (update, number) = self.updates.after(from, to, |update| {
             let ts = layout.of_update(update);
             self.touch(ts);
-            unsafe { (*ts).refs.take() == Take::Held }
+            unsafe { (*ts).life.take() == Take::Held }
         })?;
         Some((layout.of_update(update), number))
     }
@@ -478,11 +479,7 @@ fn a_lowered_date_against_the_handler() {
             // Where it is filed it is looked at now.
             let w = World::new(1, &[(1, NOW)], NEVER).shared();
             w.store(0, 0);
-            unsafe {
-                (*w.entry(0))
-                    .expire
-                    .store(NOW as u32 + 60, Ordering::Relaxed)
-            };
+            let _ = w.life(0).touch(NOW as u32 + 60, false);
             w.toy.begin();
             let holder = spawn(&w, move |w| {
                 w.lower(0, 0, date);
@@ -493,6 +490,27 @@ fn a_lowered_date_against_the_handler() {
             w.run_out();
         });
     }
+}
+
+/// What was touched in time stays, though nobody holds it any more when the
+/// handler comes to bury it.
+#[test]
+fn a_touch_that_releases_against_the_handler() {
+    explore("a_touch_that_releases_against_the_handler", None, || {
+        let w = World::new(1, &[(1, NOW)], NEVER).shared();
+        w.store(0, 0);
+        w.toy.begin();
+        let holder = spawn(&w, |w| {
+            model_point();
+            let _ = w.life(0).touch(NOW as u32 + 60, true);
+        });
+        w.expire(NOW);
+        holder.join().unwrap();
+        let ts = w.lookup(0, 1);
+        assert!(!ts.is_null(), "it was touched while it was held");
+        w.release(ts);
+        w.run_out();
+    });
 }
 
 /// Two holders move one date, one earlier and one later: whatever it is in the
@@ -540,7 +558,7 @@ fn a_lookup_against_a_kill() {
         let w = World::new(1, &[(7, NOW + 50)], NEVER).shared();
         w.put(0, 0);
         let reader = spawn(&w, |w| w.look_and_release(ONE, 7));
-        let killed = w.kill(0, |ts| ts.refs.bury());
+        let killed = w.kill(0, |ts| ts.life.end(0, |_| true));
         reader.join().unwrap();
         w.settle();
         assert_eq!(w.is_freed(0), killed, "freed if nobody held it");
@@ -565,7 +583,7 @@ fn a_neighbour_of_what_goes_is_found() {
                 }
             }
         });
-        w.kill(0, |ts| ts.refs.bury());
+        w.kill(0, |ts| ts.life.end(0, |_| true));
         reader.join().unwrap();
         w.settle();
     });
@@ -583,7 +601,7 @@ fn a_lookup_against_a_kill_and_the_handler() {
             w.toy.begin();
             w.expire(NOW);
         });
-        let killed = w.kill(0, |ts| ts.refs.release_and_bury());
+        let killed = w.kill(0, |ts| ts.life.end(1, |_| true));
         reader.join().unwrap();
         handler.join().unwrap();
         w.settle();
@@ -602,7 +620,7 @@ fn a_lookup_against_a_kill_and_eviction() {
         let evicts = spawn(&w, |w| {
             w.evict(1);
         });
-        let killed = w.kill(0, |ts| ts.refs.release_and_bury());
+        let killed = w.kill(0, |ts| ts.life.end(1, |_| true));
         reader.join().unwrap();
         evicts.join().unwrap();
         w.settle();
@@ -618,14 +636,14 @@ fn two_kills_and_eviction() {
     explore("two_kills_and_eviction", None, || {
         let w = World::new(1, &[(7, NOW + 50)], NEVER).shared();
         w.store(0, 0);
-        let _ = w.refs(0).take();
+        let _ = w.life(0).take();
         let killer = spawn(&w, |w| {
-            w.kill(0, |ts| ts.refs.release_and_bury());
+            w.kill(0, |ts| ts.life.end(1, |_| true));
         });
         let evicts = spawn(&w, |w| {
             w.evict(1);
         });
-        w.kill(0, |ts| ts.refs.release_and_bury());
+        w.kill(0, |ts| ts.life.end(1, |_| true));
         killer.join().unwrap();
         evicts.join().unwrap();
         w.settle();
@@ -643,7 +661,7 @@ fn a_creation_against_a_kill_of_its_key() {
             let ts = w.store(0, 1);
             w.release(ts);
         });
-        w.kill(0, |ts| ts.refs.release_and_bury());
+        w.kill(0, |ts| ts.life.end(1, |_| true));
         creator.join().unwrap();
         w.settle();
         let ts = w.lookup(MAIN, 7);
@@ -670,8 +688,8 @@ fn two_creators_of_one_key() {
         assert_eq!(mine, *got.lock(), "two entries of one key");
         assert_eq!(w.shards[0].len(), 1);
         let (stored, free) = (w.id(mine), 1 - w.id(mine));
-        assert_eq!(w.refs(stored).count(), 2, "a reference each (INV-92)");
-        assert_eq!(w.refs(free).count(), 0, "the loser still owns its own");
+        assert_eq!(w.life(stored).count(), 2, "a reference each (INV-92)");
+        assert_eq!(w.life(free).count(), 0, "the loser still owns its own");
         assert_eq!(w.lookup(MAIN, 7), mine);
     });
 }
@@ -706,7 +724,7 @@ fn a_lookup_while_the_shard_is_tidied() {
             w.look_and_release(ONE, 7);
             w.look_and_release(ONE, 8);
         });
-        let killed = [0, 1].map(|id| w.kill(id, |ts| ts.refs.bury()));
+        let killed = [0, 1].map(|id| w.kill(id, |ts| ts.life.end(0, |_| true)));
         w.shards[0].tidy(&w.readers);
         w.shards[0].tidy(&w.readers);
         reader.join().unwrap();
@@ -733,7 +751,7 @@ fn a_reader_of_updates_against_removals() {
             w.evict(1);
         },
         |w| {
-            w.kill(0, |ts| ts.refs.bury());
+            w.kill(0, |ts| ts.life.end(0, |_| true));
         },
     ];
     for (k, remove) in HOW.into_iter().enumerate() {
@@ -766,7 +784,7 @@ fn a_local_and_a_remote_touch() {
     explore("a_local_and_a_remote_touch", None, || {
         let w = World::new(1, &[(7, NOW + 50)], NEVER).shared();
         w.store(0, 0);
-        let _ = w.refs(0).take();
+        let _ = w.life(0).take();
         let peer = spawn(&w, |w| {
             w.publish(0, false);
             w.release(w.entry(0));

@@ -5,9 +5,10 @@
 #![allow(clippy::undocumented_unsafe_blocks)] // one thread, and its own memory
 
 use keel::pool::Registry;
-use keel::stick_table::entry::{Entry, NO_DATE};
+use keel::stick_table::entry::Entry;
 use keel::stick_table::head::Head;
 use keel::stick_table::key::{SMP_T_SINT, SMP_T_STR};
+use keel::stick_table::life::NO_DATE;
 use keel::stick_table::table::{Env, Table, Touch};
 use keel::stick_table::tables::Tables;
 use keel::sync::ThreadSet;
@@ -18,7 +19,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ffi::c_void;
 use std::sync::OnceLock;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 const KEYS: u32 = 12;
 /// The longest that an expired entry is left alone because it was in use, ms.
@@ -208,7 +209,7 @@ impl World {
 
     /// A new entry is stored.
     fn is_stored(&mut self, key: u32, ts: *mut Entry, mark: u64) {
-        let date = self.unwrap(unsafe { (*ts).expire() });
+        let date = self.unwrap(unsafe { (*ts).life.expire() });
         let one = One {
             ts,
             date,
@@ -384,10 +385,7 @@ impl World {
             return;
         }
         let killed = unsafe {
-            let bury = |ts: &Entry| match own {
-                true => ts.refs.release_and_bury(),
-                false => ts.refs.bury(),
-            };
+            let bury = |ts: &Entry| ts.life.end(u32::from(own), |_| true);
             self.table().kill(one.ts, bury, &self.env())
         };
         let refs = one.refs - u32::from(own);
@@ -403,7 +401,7 @@ impl World {
         let Some(&one) = self.stored.get(&key).filter(|one| one.refs > 0) else {
             return;
         };
-        unsafe { self.table().drop_expired(one.ts, &self.env()) };
+        unsafe { self.table().kill_if_expired(one.ts, 1, &self.env()) };
         let expired = self.expires() && one.date.is_some_and(|date| date <= self.now.get());
         if expired && one.refs == 1 {
             self.stored.remove(&key);
@@ -430,7 +428,7 @@ impl World {
     /// Time goes on, and the scheduler runs until it has nothing to do.
     fn advance(&mut self, step: u64) {
         // A tick is compared with dates within 2^31 ms of it only.
-        let expire = |loose: &(*mut Entry, u32)| self.unwrap(unsafe { (*loose.0).expire() });
+        let expire = |loose: &(*mut Entry, u32)| self.unwrap(unsafe { (*loose.0).life.expire() });
         let loose = self.loose.iter().filter_map(expire);
         let dates = self.stored.values().filter_map(|one| one.date).chain(loose);
         let far = dates.min().map_or(u64::MAX, |date| date + (1 << 30));
@@ -484,7 +482,7 @@ impl World {
         let mut all = BTreeMap::new();
         assert!(self.table().for_each(|ts| {
             let key = unsafe { Entry::key_at(ts).cast::<u32>().read_unaligned() };
-            let (expire, refs) = unsafe { ((*ts).expire(), (*ts).refs.count() - 1) };
+            let (expire, refs) = unsafe { ((*ts).life.expire(), (*ts).life.count() - 1) };
             assert!(all.insert(key, (ts, expire, refs)).is_none(), "{key} twice");
             true
         }));
@@ -688,7 +686,8 @@ impl World {
                     one.spared = date.map_or(one.spared, |date| one.spared.min(date));
                     let ts = one.ts;
                     unsafe {
-                        (*ts).expire.store(tick, Relaxed);
+                        // As C does.
+                        (*ts.cast::<AtomicU32>()).store(tick, Relaxed);
                         Self::wake(self.table().requeue(ts, &self.env()));
                     }
                 }
@@ -859,7 +858,7 @@ fn strings_end_at_their_nul_everywhere() {
     }
     // Each by the hash of the key that it has.
     let kill = |ts: *mut Entry| unsafe {
-        let bury = |ts: &Entry| ts.refs.release_and_bury();
+        let bury = |ts: &Entry| ts.life.end(1, |_| true);
         assert!(world.table().kill(ts, bury, &env));
     };
     (0..6).for_each(|_| world.table().release(unsafe { &*ts }));
@@ -932,7 +931,7 @@ fn a_kill_races_with_touches() {
             });
         });
         part(&|world, env, ts| unsafe {
-            world.table().kill(ts, |ts| ts.refs.release_and_bury(), env);
+            world.table().kill(ts, |ts| ts.life.end(1, |_| true), env);
         });
     });
     let world = &world.0;
@@ -940,7 +939,7 @@ fn a_kill_races_with_touches() {
     for key in 0..2u32 {
         let ts = world.table().lookup(&key.to_ne_bytes(), &env);
         if !ts.is_null() {
-            let bury = |ts: &Entry| ts.refs.release_and_bury();
+            let bury = |ts: &Entry| ts.life.end(1, |_| true);
             assert!(unsafe { world.table().kill(ts, bury, &env) });
         }
     }

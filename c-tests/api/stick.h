@@ -14,6 +14,13 @@
 
 #define ARRAY(a) (sizeof(a) / sizeof((a)[0]))
 
+/* What check's own assertions say, for inner loops: they report each step. */
+#define must(condition) \
+	do { \
+		if (!(condition)) \
+			ck_abort_msg("not so: %s", #condition); \
+	} while (0)
+
 /* Whatever hangs is late by this much. */
 #define WATCHDOG_NS 20000000000u
 
@@ -60,7 +67,7 @@ static inline struct stksess *get(struct stktable *t, struct stktable_key *key)
 {
 	struct stksess *ts = stktable_get_entry(t, key);
 
-	ck_assert_ptr_nonnull(ts);
+	must(ts != NULL);
 	return ts;
 }
 
@@ -87,7 +94,7 @@ static inline unsigned int *counter(struct stktable *t, struct stksess *ts, int 
 {
 	unsigned int *p = stktable_data_ptr(t, ts, type);
 
-	ck_assert_ptr_nonnull(p);
+	must(p != NULL);
 	return p;
 }
 

@@ -478,8 +478,8 @@ static void *works(void *arg)
 		unsigned int key = STEADY + i * 7 % VOLATILE;
 		struct stksess *ts = stktable_get_entry(&shared, NUM(key));
 
-		ck_assert_ptr_nonnull(ts);
-		ck_assert_uint_eq(*(unsigned int *)keel_stksess_key(ts), key);
+		must(ts != NULL);
+		must(*(unsigned int *)keel_stksess_key(ts) == key);
 		stksess_wrlock(ts);
 		++*counter(&shared, ts, STKTABLE_DT_GPC0);
 		stksess_wrunlock(ts);
@@ -522,22 +522,22 @@ START_TEST(a_large_dump_among_workers)
 			char *end = strchr(p, '\n');
 			const char *datum;
 
-			ck_assert_ptr_nonnull(end);
+			must(end != NULL);
 			*end = '\0';
 			next = end + 1;
 			datum = strstr(p, " gpc0=");
-			ck_assert_msg(sscanf(p, "0x%*x: key=%u use=%u exp=%u", &key, &use, &exp) == 3, "%s", p);
-			ck_assert_ptr_nonnull(datum);
-			ck_assert_int_eq(sscanf(datum, " gpc0=%u", &gpc0), 1);
-			ck_assert_uint_lt(key, sizeof(seen));
+			must(sscanf(p, "0x%*x: key=%u use=%u exp=%u", &key, &use, &exp) == 3);
+			must(datum != NULL);
+			must(sscanf(datum, " gpc0=%u", &gpc0) == 1);
+			must(key < sizeof(seen));
 			/* those that come and go may come again */
 			if (key < STEADY) {
-				ck_assert_msg(!seen[key]++, "%u twice", key);
-				ck_assert_uint_eq(gpc0, key);
-				ck_assert_uint_eq(use, 0);
+				must(!seen[key]++);
+				must(gpc0 == key);
+				must(use == 0);
 				steady++;
 			} else {
-				ck_assert_uint_le(use, 2);
+				must(use <= 2);
 			}
 		}
 		ck_assert_uint_eq(steady, STEADY);
@@ -549,8 +549,8 @@ START_TEST(a_large_dump_among_workers)
 	for (unsigned int i = 0; i < STEADY; i++) {
 		struct stksess *ts = stktable_lookup_key(&shared, NUM(i));
 
-		ck_assert_ptr_nonnull(ts);
-		ck_assert_uint_eq(refs(ts), 1);
+		must(ts != NULL);
+		must(refs(ts) == 1);
 		stktable_release(&shared, ts);
 	}
 	stktable_deinit(&shared);

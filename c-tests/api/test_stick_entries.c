@@ -533,7 +533,7 @@ static void *evicts(void *arg)
 	while (!atomic_load(&over)) {
 		int n = stktable_trash_oldest(&shared, 3);
 
-		ck_assert(n >= 0 && n <= 3);
+		must(n >= 0 && n <= 3);
 	}
 	return NULL;
 }
@@ -548,7 +548,7 @@ static void *kills(void *arg)
 		stksess_wrlock(ts);
 		++*counter(&shared, ts, STKTABLE_DT_GPC0);
 		stksess_wrunlock(ts);
-		ck_assert_uint_eq(*(unsigned int *)keel_stksess_key(ts), i % 3);
+		must(*(unsigned int *)keel_stksess_key(ts) == i % 3);
 		if (i % 4)
 			stksess_kill(&shared, ts, 1);
 		else
@@ -618,7 +618,7 @@ static void *overfills(void *arg)
 	for (unsigned int i = 0; i < 5000; i++) {
 		struct stksess *ts = get(&shared, NUM(n << 16 | i));
 
-		ck_assert_uint_eq(*(unsigned int *)keel_stksess_key(ts), n << 16 | i);
+		must(*(unsigned int *)keel_stksess_key(ts) == (n << 16 | i));
 		stktable_release(&shared, ts);
 	}
 	return NULL;
@@ -651,7 +651,7 @@ static void *counts_under_the_lock(void *arg)
 			stksess_wrunlock(ts);
 		} else {
 			stksess_rdlock(ts);
-			ck_assert_uint_eq(stktable_data_cast(bytes, std_t_ull), *calls * 0x100000001ull);
+			must(stktable_data_cast(bytes, std_t_ull) == *calls * 0x100000001ull);
 			stksess_rdunlock(ts);
 		}
 	}

@@ -590,7 +590,6 @@ START_TEST(deinit_frees_the_tables_that_are_left)
 			put(t, NUM(i));
 		get(t, NUM(7));
 		stktable_release(t, NULL);
-		ck_assert_ptr_nonnull(stksess_new(t, NUM(1000)));
 		t = keel_stktable_new(NULL, "type ip size 1k", &err);
 		ck_assert_ptr_nonnull(t);
 		put(t, NUM(1));

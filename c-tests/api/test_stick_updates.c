@@ -196,6 +196,13 @@ START_TEST(stk_11_and_stk_12_learned_then_changed)
 	touch(1);
 	turns(3);
 	locals_are(t.commitupdate, 1);
+	/* learned before that was committed: still a remote one */
+	learn(3);
+	for (unsigned int key = 10; key < 20; key++)
+		touch(key);
+	t.commitupdate = t.localupdate;
+	touch(3);
+	locals_are(t.commitupdate, 3);
 	done();
 }
 END_TEST
@@ -257,7 +264,7 @@ END_TEST
 START_TEST(stk_8_and_stk_9_gone_from_the_table_and_the_updates)
 {
 	start(1);
-	taught(0, 100, 30);
+	taught(0, 100, 60000);
 	for (unsigned int i = 1; i <= 6; i++)
 		touch(i);
 	/* killed before and after the task has run */
@@ -266,11 +273,12 @@ START_TEST(stk_8_and_stk_9_gone_from_the_table_and_the_updates)
 	turns(3);
 	ck_assert_int_eq(stksess_kill(&t, stktable_lookup_key(&t, NUM(5)), 1), 1);
 	locals_are(0, 1, 3, 4, 6);
-	stktable_touch_with_exp(&t, stktable_lookup_key(&t, NUM(4)), 1, date(5000));
-	stktable_touch_with_exp(&t, stktable_lookup_key(&t, NUM(6)), 1, date(6000));
+	stktable_touch_with_exp(&t, stktable_lookup_key(&t, NUM(1)), 1, date(5));
+	stktable_touch_with_exp(&t, stktable_lookup_key(&t, NUM(3)), 1, date(10));
+	stktable_touch_with_exp(&t, stktable_lookup_key(&t, NUM(4)), 1, date(50000));
 	shrinks(&t, 2);
 	locals_are(0, 4, 6);
-	ck_assert_int_eq(stktable_trash_oldest(&t, 1), 1);
+	evict_one(&t);
 	locals_are(0, 6);
 	/* the key comes back, and is new */
 	touch(2);

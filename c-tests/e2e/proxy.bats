@@ -131,6 +131,8 @@ with_origin() {
 	"$idle" "$host" "$port" 20 10 >"$dir/idle" 3>&- &
 	helper_pid=$!
 	until_true 5 field_is CurrConns 20
+	# each of them holds a reference to what is known of their source
+	[[ "$(source_of 127.0.0.1)" == *" use=20 "*" conn_cnt=20 "*" conn_cur=20 "* ]]
 	stop_proxy USR1
 	wait "$helper_pid"
 	helper_pid=''
@@ -189,6 +191,83 @@ with_origin() {
 	grep ' refused=30 lost=0' "$dir/requests"
 }
 
+# from ADDRESS N: the status of each of N requests over connections of their own; 000 stands for a refused one
+from() {
+	curl -s -m 10 -o /dev/null -w '%{http_code} ' -H 'Connection: close' --interface "$1" "http://$proxy/small?[1-$2]" || true
+}
+
+# source_of ADDRESS [FILTER]: its line, without a filter by its key
+source_of() { ask "show table ${2:-key $1}" | grep " key=$1 "; }
+is_no_source_of() { ! source_of "$@"; }
+datum() { source_of "$1" | sed -n "s/.* $2=\([0-9]*\).*/\1/p"; }
+
+@test "--limit conn_rate keeps one source out and not the other, while it lasts" {
+	with_origin --limit conn_rate=5/5s
+	[ "$(from 127.0.0.1 6)" = "200 200 200 200 200 000 " ]
+	[ "$(from 127.0.0.2 5)" = "200 200 200 200 200 " ]
+	[ "$(from 127.0.0.1 1)" = "000 " ]
+	field_is RefusedConns 2
+	field_is CumConns 12
+	[ "$(datum 127.0.0.1 conn_cnt)" -eq 7 ]
+	[ "$(datum 127.0.0.2 conn_cnt)" -eq 5 ]
+	# refused ones count, so only who waits gets in again
+	source_of 127.0.0.1 'data.conn_rate gt 5'
+	is_no_source_of 127.0.0.2 'data.conn_rate gt 5'
+	until_true 15 is_no_source_of 127.0.0.1 'data.conn_rate gt 4'
+	[ "$(from 127.0.0.1 1)" = "200 " ]
+	field_is RefusedConns 2
+	stop_proxy
+}
+
+@test "--limit conn_cur counts the connections that a source has, not those it had" {
+	with_origin --limit conn_cur=2 --limit conn_rate=1000/1m
+	for i in 1 2 3 4 5; do
+		[ "$(from 127.0.0.1 1)" = "200 " ]
+		until_true 5 field_is CurrConns 0
+	done
+	exec 5<>"/dev/tcp/$host/$port" 6<>"/dev/tcp/$host/$port"
+	until_true 5 field_is CurrConns 2
+	[ "$(from 127.0.0.1 2)" = "000 000 " ]
+	[ "$(from 127.0.0.2 1)" = "200 " ]
+	[[ "$(source_of 127.0.0.1)" == *" use=2 "*" conn_cnt=9 conn_rate(60000)=9 conn_cur=2 "* ]]
+	exec 5>&-
+	until_true 5 field_is CurrConns 1
+	[ "$(from 127.0.0.1 1)" = "200 " ]
+	exec 6>&-
+	until_true 5 field_is CurrConns 0
+	field_is RefusedConns 2
+	[ "$(datum 127.0.0.1 conn_cur)" -eq 0 ]
+	stop_proxy
+}
+
+@test "'show table' knows every source, and filters" {
+	with_origin
+	from 127.0.0.1 3
+	from 127.0.0.2 7
+	until_true 5 field_is CurrConns 0
+	ask 'show table'
+	[ "$(ask 'show table' | grep -c '^# table: sources')" -eq 2 ]
+	[ "$(ask 'show table' | grep -c ' key=')" -eq 2 ]
+	[ "$(ask 'show table' | grep -c ' use=0 ')" -eq 2 ]
+	[ "$(ask 'show table key 127.0.0.2' | grep -c ' key=')" -eq 1 ]
+	[ "$(ask 'show table key 127.0.0.3' | grep -c ' key=')" -eq 0 ]
+	[ "$(ask 'show  table  data.conn_cnt ge 7' | grep -o ' key=[^ ]*')" = " key=127.0.0.2" ]
+	[ "$(ask 'show table data.conn_cnt lt 7 data.conn_cur eq 0' | grep -o ' key=[^ ]*')" = " key=127.0.0.1" ]
+	[ "$(ask 'show table data.conn_cnt gt 7' | grep -c ' key=')" -eq 0 ]
+	# what two threads have counted for each source is what each thread has counted for all
+	[ "$(($(datum 127.0.0.1 conn_cnt) + $(datum 127.0.0.2 conn_cnt)))" -eq "$(field CumConns)" ]
+	[ "$(($(datum 127.0.0.1 bytes_in_cnt) + $(datum 127.0.0.2 bytes_in_cnt)))" -eq "$(field BytesIn)" ]
+	[ "$(($(datum 127.0.0.1 bytes_out_cnt) + $(datum 127.0.0.2 bytes_out_cnt)))" -eq "$(field BytesOut)" ]
+	for filter in x key 'key 10' 'key 1.2.3.4 5' 'data.conn_cnt' 'data.conn_cnt gt' 'data.conn_cnt gt x' 'data.gpc0 gt 1' \
+		'data.nonsense gt 1' "data.conn_cnt gt $(printf '%0200d' 1)"; do
+		run ask "show table $filter"
+		echo "$filter: $output"
+		[ "${#lines[@]}" -eq 1 ]
+		[[ "$output" == *"try 'help'"* ]]
+	done
+	stop_proxy
+}
+
 # answer_to INPUT...: what the admin socket says to these bytes
 answer_to() {
 	exec 4<>"/dev/tcp/${admin%:*}/${admin##*:}"
@@ -200,8 +279,8 @@ answer_to() {
 
 @test "the admin socket answers its commands, and survives garbage" {
 	with_origin
-	[[ "$(ask help)" == *"show info"*"show pools"*"show tasks"*"show fd"*"show callouts"* ]]
-	for command in 'show info' 'show pools' 'show tasks' 'show fd' 'show callouts'; do
+	[[ "$(ask help)" == *"show info"*"show pools"*"show tasks"*"show fd"*"show table"*"show callouts"* ]]
+	for command in 'show info' 'show pools' 'show tasks' 'show fd' 'show table' 'show callouts'; do
 		[ -n "$(ask "$command")" ]
 	done
 	[ "$(ask 'drop tables' | wc -l)" -eq 1 ]
@@ -274,6 +353,13 @@ refuses() {
 	refuses "${good[@]}" --timeout idle=5s,
 	refuses "${good[@]}" --check rise=0
 	refuses "${good[@]}" --grace soon
+	for limit in '' conn_rate conn_rate= conn_rate=20 conn_rate=20/ conn_rate=/10s conn_rate=0/10s conn_rate=-1/10s \
+		conn_rate=many/10s conn_rate=20s/10s conn_rate=20/10x conn_rate=20/10s, conn_rate=20/10s/10s conn_rate=20/0 \
+		conn_rate=20/1ms conn_rate=20/9999d conn_rate=99999999999/10s conn_cur conn_cur= conn_cur=0 conn_cur=5/10s \
+		conn_cnt=5 =5 5; do
+		refuses "${good[@]}" --limit "$limit"
+	done
+	refuses "${good[@]}" --limit
 	refuses "${good[@]}" --admin nowhere
 	refuses --listen 127.0.0.1:65536 --backend 127.0.0.1:80
 	refuses --listen 127.0.0.1 --backend 127.0.0.1:80
@@ -293,6 +379,7 @@ refuses() {
 	[ "$(grep -c 'listening on' "$dir/proxy.log")" -eq 2 ]
 	six=$(sed -n 's/.*listening on \(\[::1\]:[0-9]*\).*/\1/p' "$dir/proxy.log")
 	curl -sS -f -m 5 -g "http://$six/small"
+	[ "$(datum ::1 conn_cnt)" -eq 1 ]
 	curl -sS -f -m 5 "http://$proxy/small"
 	stop_proxy
 }

@@ -1,5 +1,5 @@
 #!/bin/sh
-# readme.sh: the README's program compiles as printed, and runs.
+# readme.sh: the README's programs compile as printed, and run.
 set -u
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -31,6 +31,46 @@ if [ $status -eq 0 ] && diff "$work/expected" "$work/out"; then
 	echo 'ok it prints what the README says'
 else
 	echo "not ok it prints what the README says (exit status $status)"
+	result=1
+fi
+
+# The function over a stick table, called by a program: the 21st connection within ten seconds is one too many.
+awk '/^```c sources$/ { inside = 1; next } /^```$/ { inside = 0 } inside' README.md > "$work/sources.c"
+line=$(sed -n 's|^/\* t = keel_stktable_new("sources", \("[^"]*"\), &error) \*/$|\1|p' "$work/sources.c")
+cat >> "$work/sources.c" <<END
+#include <arpa/inet.h>
+#include <stdio.h>
+
+int main(void)
+{
+	struct stktable *t;
+	char *error = NULL;
+	int mine = 0, theirs = 0;
+
+	if (keel_init(NULL) != 0)
+		return 1;
+	t = keel_stktable_new("sources", $line, &error);
+	if (!t) {
+		puts(error);
+		return 1;
+	}
+	for (int i = 0; i < 25; i++)
+		mine += may_connect(t, (struct in_addr){ htonl(0x0a000001) });
+	for (int i = 0; i < 5; i++)
+		theirs += may_connect(t, (struct in_addr){ htonl(0x0a000002) });
+	printf("%d of 25, %d of 5\n", mine, theirs);
+	keel_stktable_free(t);
+	keel_deinit();
+	return 0;
+}
+END
+# shellcheck disable=SC2046
+if cc "$work/sources.c" -Wall -Wextra -Werror $(pkg-config --cflags --libs keel) -pthread -o "$work/sources" > "$work/out" 2>&1 &&
+	timeout 20 "$work/sources" > "$work/out" 2>&1 && [ "$(cat "$work/out")" = '20 of 25, 5 of 5' ]; then
+	echo 'ok its stick table lets 20 of 25 connections in'
+else
+	cat "$work/out"
+	echo 'not ok its stick table lets 20 of 25 connections in'
 	result=1
 fi
 exit $result

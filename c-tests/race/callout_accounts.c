@@ -151,9 +151,18 @@ static void random_drain(struct account *a)
 		a->stopped = 1;
 		atomic_fetch_add(&returns[rc + 1], 1);
 		if (rc == 0) {
-			must(callout_reset(&a->c, 0, handler, a) == 0 && !callout_pending(&a->c) &&
-			     !callout_active(&a->c), "armed while an async drain is set");
-			atomic_fetch_add(&refusals, 1);
+			must(callout_reset(&a->c, 0, handler, a) == 0, "replaced what was drained");
+			if (callout_active(&a->c)) {
+				/* The handler had returned, and with softclock the drain ended. */
+				while (!atomic_load(&a->done))
+					sched_yield();
+				must(callout_stop(&a->c) == 1, "armed and not stopped");
+				a->armed++;
+				a->removed++;
+			} else {
+				must(!callout_pending(&a->c), "refused and pending");
+				atomic_fetch_add(&refusals, 1);
+			}
 		}
 		unlock(a);
 		while (rc == 0 && !atomic_load(&a->done))

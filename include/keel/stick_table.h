@@ -404,10 +404,10 @@ int stktable_parse_type(char **args, int *idx, unsigned long *type, size_t *key_
 struct stksess *stktable_lookup_key(struct stktable *t, struct stktable_key *key);
 
 /**
- * Finds the entry that has the key of ts, an entry of this table or of one
- * with the same type and key_size.
+ * Finds the entry that has the key of ts, an entry of this or another table.
  *
- * Returns it with a reference, or NULL.
+ * Returns it with a reference, or NULL; also where the other table's type or
+ * key_size differs, or keys of 8 KiB or more cannot be told apart.
  *
  * Thread rule: *any thread*.
  */
@@ -508,7 +508,7 @@ void stksess_kill_if_expired(struct stktable *t, struct stksess *ts, int decrefc
  *
  * Thread rule: *any thread*.
  */
-void stktable_release(struct stktable *_t, struct stksess *ts);
+void stktable_release(struct stktable *t, struct stksess *ts);
 
 /**
  * Touches an entry: it lives for the table's time from now on, and is a local

@@ -17,7 +17,7 @@ use crate::stick_table::catalog::{self, Catalog};
 use crate::stick_table::dump::dump;
 use crate::stick_table::entry::Entry;
 use crate::stick_table::head::Head;
-use crate::stick_table::reference::Bury;
+use crate::stick_table::life::Bury;
 use crate::stick_table::table::{Env, Table, Touch};
 use crate::stick_table::tables::Fault;
 use crate::stick_table::{key, line};
@@ -621,10 +621,10 @@ pub unsafe extern "C" fn stktable_lookup_key(
     }
 }
 
-/// Finds the entry that has the key of `ts`, an entry of this table or of one
-/// with the same type and key_size.
+/// Finds the entry that has the key of `ts`, an entry of this or another table.
 ///
-/// Returns it with a reference, or NULL.
+/// Returns it with a reference, or NULL; also where the other table's type or
+/// key_size differs, or keys of 8 KiB or more cannot be told apart.
 ///
 /// Thread rule: *any thread*.
 #[unsafe(no_mangle)]
@@ -633,9 +633,8 @@ pub unsafe extern "C" fn stktable_lookup(t: *mut stktable, ts: *mut stksess) -> 
     let Some(table) = the(t, "stktable_lookup") else {
         return ptr::null_mut();
     };
-    // SAFETY: the caller holds ts, which has room for such a key.
-    let key = unsafe { table.kind().of_entry(ts) };
-    table.lookup(key, &env()).cast()
+    // SAFETY: the caller holds ts.
+    unsafe { table.lookup_like(ts, &env()).cast() }
 }
 
 /// Finds the entry with this key, or creates it; the date of one that is there
@@ -765,11 +764,7 @@ pub unsafe extern "C" fn stktable_set_entry(t: *mut stktable, nts: *mut stksess)
 
 // Buries what nobody holds, or what the caller alone does.
 fn bury(entry: &Entry, decrefcnt: c_int) -> Bury {
-    if decrefcnt != 0 {
-        entry.refs.release_and_bury()
-    } else {
-        entry.refs.bury()
-    }
+    entry.life.end(u32::from(decrefcnt != 0), |_| true)
 }
 
 /// Removes an entry and frees it, if nobody holds a reference; with `decrefcnt`
@@ -817,17 +812,9 @@ pub unsafe extern "C" fn stksess_kill_if_expired(
     decrefcnt: c_int,
 ) {
     let ts = entry(ts, "stksess_kill_if_expired");
-    let Some(table) = the(t, "stksess_kill_if_expired") else {
-        return;
-    };
-    let env = env();
-    // SAFETY: the caller's.
-    unsafe {
-        if table.is_expired(&*ts, env.by.now) {
-            table.kill(ts, |entry| bury(entry, decrefcnt), &env);
-        } else if decrefcnt != 0 {
-            table.release(&*ts);
-        }
+    if let Some(table) = the(t, "stksess_kill_if_expired") {
+        // SAFETY: the caller's.
+        unsafe { table.kill_if_expired(ts, u32::from(decrefcnt != 0), &env()) };
     }
 }
 
@@ -841,7 +828,7 @@ pub unsafe extern "C" fn stktable_release(t: *mut stktable, ts: *mut stksess) {
         match the(t, "stktable_release") {
             Some(table) => table.release(entry),
             None => {
-                entry.refs.release();
+                entry.life.release();
             }
         }
     }
@@ -954,10 +941,17 @@ pub unsafe extern "C" fn process_table_expire(
     task
 }
 
-// The same, as the engine names the types.
+// The same for the scheduler, whose run nobody can tell from a table's last.
 unsafe extern "C" fn expire_task(task: *mut Task, context: *mut c_void, state: u32) -> *mut Task {
-    // SAFETY: the same layouts.
-    unsafe { process_table_expire(task.cast(), context, state).cast() }
+    let head = context.cast();
+    if tables::tables().begin_run(head, task) {
+        // SAFETY: the same layouts; the table stays until the run ends.
+        unsafe {
+            process_table_expire(task.cast(), context, state);
+            tables::tables().end_run(head);
+        }
+    }
+    task
 }
 
 /// Evicts up to `to_batch` entries that nobody holds, those first that were not

@@ -1,7 +1,7 @@
 //! References to some entries of a table, for work without its locks.
 
 use super::entry::Entry;
-use super::reference::Take;
+use super::life::Take;
 use super::shard::Shard;
 use crate::sys::memory;
 use core::ptr;
@@ -39,7 +39,7 @@ impl Batch {
                 if self.len < self.room {
                     // SAFETY: stored entries live, and the area has room.
                     unsafe {
-                        let taken = (*ts).refs.take();
+                        let taken = (*ts).life.take();
                         debug_assert_eq!(taken, Take::Held);
                         self.area.add(self.len).write(ts);
                     }
@@ -90,7 +90,7 @@ impl Batch {
         if let Some(ts) = self.last() {
             self.len -= 1;
             // SAFETY: its reference kept it alive.
-            unsafe { (*ts).refs.release() };
+            unsafe { (*ts).life.release() };
         }
     }
 }

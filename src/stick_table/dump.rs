@@ -73,7 +73,7 @@ pub unsafe fn dump(t: &Head, fd: i32, filter: &[u8], catalog: &Catalog, env: &En
             if !ts.is_null() {
                 dump.entry(&mut out, table, ts, &filter);
                 // SAFETY: the lookup took a reference.
-                unsafe { table.drop_expired(ts, env) };
+                unsafe { table.kill_if_expired(ts, 1, env) };
             }
         } else {
             complete = table.for_each(|ts| dump.entry(&mut out, table, ts, &filter));
@@ -110,13 +110,13 @@ impl Dump<'_> {
         if !shown {
             return true;
         }
-        let left = entry.expire().wrapping_sub(self.now) as i32;
+        let left = entry.life.expire().wrapping_sub(self.now) as i32;
         let expires = self.t.expire.load(Ordering::Relaxed) != 0;
         let view = show::View {
             address: ts as usize,
             key,
             key_type: self.t.key_type,
-            uses: entry.refs.count() - 1,
+            uses: entry.life.count() - 1,
             exp: if expires { left.max(0) as u32 } else { 0 },
             stores: self.stores,
             read: &|index, element| values.get(self.stores, index, element),

@@ -2,28 +2,23 @@
 //! what an update needs (where the table has a peer), the place in the wheel,
 //! the data, the [`Entry`], the rest of the key.
 
-use super::reference::Reference;
+use super::life::Life;
 #[cfg(not(loom))]
 use crate::sync::RwLock;
-use crate::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use crate::sync::atomic::AtomicPtr;
 use crate::wheel::Node;
 use core::mem::offset_of;
-
-/// An expire of 0 is no date: the entry does not expire.
-pub const NO_DATE: u32 = 0;
 
 /// The part that C sees, and points to.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Entry {
-    /// The tick at which it expires; where entries do not, the last touch.
-    /// Its place in the wheel is no later ([`expiry`](super::expiry)).
-    pub expire: AtomicU32,
-    /// Who holds it.
-    pub refs: Reference,
+    /// When it expires, and who holds it. Its place in the wheel is not later
+    /// than its date.
+    pub life: Life,
     /// The next one in its bucket: the index's alone.
     pub(super) next: AtomicPtr<Entry>,
-    /// For the data: the callers'.
+    /// For the data: the callers'. Beside it, the mark of the table's keys.
     #[cfg(not(loom))]
     pub lock: RwLock,
     key: [u8; 4],
@@ -41,6 +36,8 @@ pub struct Layout {
     pub data: usize,
     /// Bytes of the key.
     pub key: usize,
+    /// What the keys are: [`Kind::mark`](super::key::Kind::mark).
+    pub mark: u16,
 }
 
 impl Layout {
@@ -64,11 +61,10 @@ impl Layout {
             let ts: *mut Entry = block.add(self.below()).cast();
             self.node(ts).write(Node::new(0));
             ts.write(Entry {
-                expire: AtomicU32::new(expire),
-                refs: Reference::new(),
+                life: Life::new(expire),
                 next: AtomicPtr::new(core::ptr::null_mut()),
                 #[cfg(not(loom))]
-                lock: RwLock::new(),
+                lock: RwLock::new(self.mark),
                 key: [0; 4],
             });
             ts
@@ -113,11 +109,5 @@ impl Entry {
         ts.wrapping_byte_add(offset_of!(Entry, key))
             .cast_mut()
             .cast()
-    }
-
-    /// The date as a tick.
-    #[inline]
-    pub fn expire(&self) -> u32 {
-        self.expire.load(Ordering::Relaxed)
     }
 }

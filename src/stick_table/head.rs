@@ -55,6 +55,9 @@ pub struct Head {
     pub(super) named: c_int,
     /// Whether `keel_stktable_new` allocated it.
     pub(super) owned: c_int,
+    /// Runs of the expiry task, which may be the scheduler's doing: the table
+    /// is not freed under them.
+    pub(super) runs: AtomicU32,
     /// Bytes of one element of each type.
     pub(super) data_bytes: [u8; TYPES],
 }

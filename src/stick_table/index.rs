@@ -345,6 +345,7 @@ mod tests {
         update: 0,
         data: 0,
         key: 8,
+        mark: 0,
     };
 
     struct Set(Index, Vec<Vec<u64>>);

@@ -32,6 +32,16 @@ fn until_nul(bytes: &[u8]) -> &[u8] {
 }
 
 impl Kind {
+    /// The type and the size in 16 bits, by which entries of different tables
+    /// are told apart; 0 where the size is too large for that.
+    pub const fn mark(self) -> u16 {
+        if self.size < 1 << 13 {
+            (self.of as u16) << 13 | self.size as u16
+        } else {
+            0
+        }
+    }
+
     /// The canonical form of a caller's key.
     ///
     /// # Safety
@@ -150,6 +160,7 @@ mod tests {
             update: 0,
             data: 0,
             key: 5,
+            mark: kind.mark(),
         };
         let mut block = vec![0u64; layout.size().div_ceil(8)];
         // SAFETY: the block is large enough.

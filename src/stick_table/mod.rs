@@ -22,7 +22,7 @@
 //! - Chains, wheel, number of entries: under the shard's lock. Order: shard,
 //!   then the expiry's lock or the updates' lock, neither of which is held
 //!   when a shard's is taken. The updates' lock is taken with no shard's held.
-//! - The date: whoever holds a reference. A later date needs nothing else,
+//! - The date: whoever holds a reference, in one word with the count. A later date needs nothing else,
 //!   since its place in the wheel is earlier; an earlier one is filed under the
 //!   shard's lock by who wrote it.
 //! - The key: before the entry is stored, by its owner. Data: under the entry's
@@ -64,12 +64,12 @@ pub mod freq_ctr;
 pub mod head;
 pub mod index;
 pub mod key;
+pub mod life;
 #[cfg(not(loom))]
 mod limbo;
 #[cfg(not(loom))]
 pub mod line;
 pub mod readers;
-pub mod reference;
 pub mod shard;
 #[cfg(not(loom))]
 pub mod show;

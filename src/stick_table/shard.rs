@@ -5,11 +5,11 @@
 //! under the lock. It leaves both in the critical section in which it is
 //! buried, so that under the lock nothing in the index is buried.
 
-use super::entry::{Entry, Layout, NO_DATE};
+use super::entry::{Entry, Layout};
 use super::index::{Find, Index, Segments};
 use super::key::{Keys, Kind};
+use super::life::{Bury, NO_DATE, Take};
 use super::readers::{Readers, Stamp};
-use super::reference::{Bury, Take};
 use crate::sync::{Mutex, MutexGuard};
 use crate::sys::memory;
 use crate::wheel::{List, Node, Wheel};
@@ -56,7 +56,11 @@ impl Times {
     /// Where `ts` is to be filed.
     #[inline]
     pub fn date(&self, ts: &Entry) -> u64 {
-        let expire = ts.expire();
+        self.date_of(ts.life.expire())
+    }
+
+    #[inline]
+    fn date_of(&self, expire: u32) -> u64 {
         if expire == NO_DATE {
             return self.now + HORIZON;
         }
@@ -151,7 +155,7 @@ impl Shard {
         // one's key does not change.
         match unsafe { self.index.find(hash, |ts| kind.is(ts, key)) } {
             // SAFETY: as above.
-            Find::Found(ts) => match unsafe { (*ts).refs.take() } {
+            Find::Found(ts) => match unsafe { (*ts).life.take() } {
                 Take::Held => Some(ts),
                 // It was there, and is not any more.
                 Take::Buried => Some(core::ptr::null_mut()),
@@ -173,7 +177,7 @@ impl Shard {
         match unsafe { self.index.find(hash, |ts| kind.is(ts, key)) } {
             Find::Found(ts) => {
                 // SAFETY: as above.
-                let taken = unsafe { (*ts).refs.take() };
+                let taken = unsafe { (*ts).life.take() };
                 debug_assert_eq!(taken, Take::Held);
                 ts
             }
@@ -201,7 +205,7 @@ impl Shard {
         if !there.is_null() {
             return there;
         }
-        let taken = entry.refs.take();
+        let taken = entry.life.take();
         debug_assert_eq!(taken, Take::Held);
         held.len += 1;
         let wheel = &mut held.wheel;
@@ -250,7 +254,7 @@ impl Shard {
         let mut held = self.held.lock();
         // SAFETY: by this function's contract.
         unsafe {
-            if bury(&*ts) == Bury::Held {
+            if bury(&*ts) == Bury::Stays {
                 return false;
             }
             let node = rules.layout.node(ts);
@@ -313,18 +317,19 @@ impl Shard {
                     continue;
                 }
                 let ts = rules.layout.of_node(node);
-                let date = times.date(&*ts);
-                if date > now {
-                    held.wheel.add(node, date, 0);
-                } else if (*ts).refs.bury() == Bury::Buried {
+                if (*ts).life.end(0, |tick| times.date_of(tick) <= now) == Bury::Buried {
                     let hash = rules.keys.hash_of(ts);
                     self.index.prefetch(hash);
                     if graves.push(ts, hash) {
                         self.unlink_all(&mut held, rules, &mut graves, dead);
                     }
-                } else {
-                    held.wheel.add(node, times.recheck.max(now + 1), 0);
+                    continue;
                 }
+                let date = match times.date(&*ts) {
+                    later if later > now => later,
+                    _ => times.recheck.max(now + 1),
+                };
+                held.wheel.add(node, date, 0);
             }
         };
         // SAFETY: as above.
@@ -378,14 +383,15 @@ impl Shard {
                 visits += 1;
                 held.wheel.remove(node);
                 let ts = rules.layout.of_node(node);
-                let date = times.date(&*ts);
-                if date > (*node).time() {
-                    held.wheel.add(node, date, 0);
-                } else if (*ts).refs.bury() == Bury::Buried {
+                let place = (*node).time();
+                if (*ts).life.end(0, |tick| times.date_of(tick) <= place) == Bury::Buried {
                     let hash = rules.keys.hash_of(ts);
                     self.unlink(&mut held, rules, ts, hash, dead);
-                } else {
-                    in_use.push_back(node);
+                    continue;
+                }
+                match times.date(&*ts) {
+                    later if later > place => held.wheel.add(node, later, 0),
+                    _ => in_use.push_back(node),
                 }
             }
         }

@@ -1,13 +1,13 @@
 //! One table: what the C functions do.
 
 use super::batch::Batch;
-use super::entry::{Entry, Layout, NO_DATE};
+use super::entry::{Entry, Layout};
 use super::expiry::{Expiry, NEVER};
 use super::head::Head;
 use super::key::{Keys, Kind};
+use super::life::{Bury, NO_DATE, Take, Touched};
 use super::limbo::Limbo;
 use super::readers::Readers;
-use super::reference::Bury;
 use super::shard::{Dead, HORIZON, Rules, Shard, Times};
 use super::updates::{Counters, Update, Updates};
 use crate::pool;
@@ -204,6 +204,7 @@ impl Table {
                 update: self.update.load(Ordering::Relaxed),
                 data: self.data,
                 key: self.keys.kind.size,
+                mark: self.keys.kind.mark(),
             },
         }
     }
@@ -276,6 +277,22 @@ impl Table {
     pub fn lookup(&self, key: &[u8], env: &Env) -> *mut Entry {
         let hash = self.keys.hash(key);
         self.lookup_hashed(key, hash, env)
+    }
+
+    /// Finds the entry with the key of `ts`, which may be another table's: none
+    /// where that has other keys, or such as are too large to tell (INV-112).
+    ///
+    /// # Safety
+    /// `ts` lives during the call.
+    pub unsafe fn lookup_like(&self, ts: *mut Entry, env: &Env) -> *mut Entry {
+        let kind = self.keys.kind;
+        // SAFETY: by this function's contract; the same mark, the same keys.
+        unsafe {
+            if (*ts).lock.beside != kind.mark() || kind.mark() == 0 {
+                return ptr::null_mut();
+            }
+            self.lookup(kind.of_entry(ts), env)
+        }
     }
 
     #[inline(always)]
@@ -380,7 +397,7 @@ impl Table {
         let layout = self.rules().layout;
         // SAFETY: by this function's contract.
         unsafe {
-            if (*layout.node(ts)).is_linked() || (*ts).refs.is_buried() {
+            if (*layout.node(ts)).is_linked() || (*ts).life.is_buried() {
                 panic!("stksess_free: entry {ts:p} is stored in the table, or was removed from it");
             }
         }
@@ -450,26 +467,31 @@ impl Table {
     pub unsafe fn touch(&self, ts: *mut Entry, touch: Touch, env: &Env) -> ThreadSet {
         // SAFETY: by this function's contract.
         let entry = unsafe { &*ts };
-        let mut wakes = ThreadSet::EMPTY;
+        let tracked = self.update.load(Ordering::Relaxed) != 0;
+        let mut filed = false;
         if let Some(expire) = touch.expire {
-            if entry.expire() != expire {
-                // Later than it was: the handler will find out. Earlier: its
-                // place in the wheel may be too late now.
-                let was = entry.expire.swap(expire, Ordering::Relaxed);
-                let earlier = (expire.wrapping_sub(was) as i32) < 0 && expire != NO_DATE;
-                if earlier || was == NO_DATE {
-                    // SAFETY: by this function's contract.
-                    wakes = unsafe { self.requeue(ts, env) };
+            // Later than it was: the handler will find out. Earlier: its place
+            // in the wheel may be too late now.
+            if let Touched::Later { free } = entry.life.touch(expire, touch.release && !tracked) {
+                if !tracked {
+                    if free {
+                        self.freed();
+                    }
+                    return ThreadSet::EMPTY;
                 }
+                filed = true;
             }
-        } else {
-            // The user may have written the date itself.
-            // SAFETY: by this function's contract.
-            wakes = unsafe { self.requeue(ts, env) };
         }
-        if self.update.load(Ordering::Relaxed) != 0 {
-            // SAFETY: by this function's contract.
-            wakes = wakes.and(unsafe { self.publish(ts, touch.local, env) });
+        let mut wakes = ThreadSet::EMPTY;
+        // SAFETY: by this function's contract.
+        unsafe {
+            // Without a date: the user may have written one itself.
+            if !filed {
+                wakes = self.requeue(ts, env);
+            }
+            if tracked {
+                wakes = wakes.and(self.publish(ts, touch.local, env));
+            }
         }
         if touch.release {
             self.release(entry);
@@ -480,10 +502,14 @@ impl Table {
     /// Gives a reference back.
     #[inline(always)]
     pub fn release(&self, entry: &Entry) {
-        if !entry.refs.release() {
-            return;
+        if entry.life.release() {
+            self.freed();
         }
-        // Not everything is in use any more.
+    }
+
+    // Not everything is in use any more.
+    #[inline(always)]
+    fn freed(&self) {
         // WINDOW: who has just found everything in use may say so after this
         // look; it is believed for a millisecond.
         if self.all_held.load(Ordering::Relaxed) != NEVER {
@@ -530,7 +556,7 @@ impl Table {
         let take = |update| {
             // SAFETY: a place is forgotten before its entry is freed.
             let entry = unsafe { &*layout.of_update::<Update>(update) };
-            entry.refs.take() == super::reference::Take::Held
+            entry.life.take() == Take::Held
         };
         let (update, number) = self.updates.after(from, to, take)?;
         Some((layout.of_update(update), number))
@@ -576,26 +602,29 @@ impl Table {
         killed
     }
 
-    /// Whether the date of `ts` has come.
-    pub fn is_expired(&self, ts: &Entry, now: u64) -> bool {
-        let expire = ts.expire();
-        let passed = expire.wrapping_sub(now as u32) as i32 <= 0;
-        passed && expire != NO_DATE && self.lifetime() != 0
+    // Whether an entry with this tick has expired.
+    fn has_passed(&self, tick: u32, now: u64) -> bool {
+        let passed = tick.wrapping_sub(now as u32) as i32 <= 0;
+        passed && tick != NO_DATE && self.lifetime() != 0
     }
 
-    /// Gives a reference back, and buries the entry if it has expired.
+    /// Gives `own` references of the caller's back (0 or 1), and removes the
+    /// entry if it has expired and nobody else holds it: whether it did.
     ///
     /// # Safety
-    /// As [`touch`](Self::touch).
-    pub unsafe fn drop_expired(&self, ts: *mut Entry, env: &Env) {
+    /// As [`kill`](Self::kill).
+    pub unsafe fn kill_if_expired(&self, ts: *mut Entry, own: u32, env: &Env) -> bool {
+        let passed = |tick| self.has_passed(tick, env.by.now);
         // SAFETY: by this function's contract.
         unsafe {
-            if self.is_expired(&*ts, env.by.now) {
-                self.kill(ts, |entry| entry.refs.release_and_bury(), env);
-            } else {
+            if passed((*ts).life.expire()) {
+                return self.kill(ts, |entry| entry.life.end(own, passed), env);
+            }
+            if own != 0 {
                 self.release(&*ts);
             }
         }
+        false
     }
 
     // Counts, forgets and some time frees what was buried.

@@ -8,7 +8,7 @@ use super::readers::Readers;
 use super::table::{Env, Table};
 use crate::sync::atomic::{AtomicPtr, Ordering};
 use crate::sync::{Mutex, ThreadSet};
-use crate::task::{Process, tick};
+use crate::task::{Process, Task, tick};
 use core::ffi::CStr;
 use core::ptr;
 
@@ -138,12 +138,47 @@ impl Tables {
                 link = after;
             }
         }
+        // From here on the expiry task finds no table. A run of a bounded
+        // number of entries may be under way on another thread.
+        // PAIRS: end_run's Release.
+        while t.runs.load(Ordering::Acquire) != 0 {
+            crate::sync::spin_hint();
+        }
         t.named = 0;
         t.exp_task = ptr::null_mut();
         // SAFETY: by this function's contract.
         let wakes = unsafe { Table::free(table, env) };
         t.current.store(0, Ordering::Relaxed);
         wakes
+    }
+
+    /// Begins a run of a table's expiry task, which the scheduler may have
+    /// picked before the table was freed: false if it was. `head` is compared
+    /// alone, before it is known to live.
+    pub fn begin_run(&self, head: *mut Head, task: *mut Task) -> bool {
+        let first = self.first.lock();
+        let mut at = first.load(Ordering::Relaxed);
+        // SAFETY: tables in the list live.
+        unsafe {
+            while !at.is_null() {
+                if at == head && (*at).exp_task == task {
+                    (*at).runs.fetch_add(1, Ordering::Relaxed);
+                    return true;
+                }
+                at = (*at).after.load(Ordering::Relaxed);
+            }
+        }
+        false
+    }
+
+    /// Ends it.
+    ///
+    /// # Safety
+    /// [`begin_run`](Self::begin_run) was true.
+    pub unsafe fn end_run(&self, head: *mut Head) {
+        // PAIRS: deinit's Acquire; what the run has read and written.
+        // SAFETY: by this function's contract.
+        unsafe { (*head).runs.fetch_sub(1, Ordering::Release) };
     }
 
     /// Lets `head` be found by its id and puts it in the user's list: false if

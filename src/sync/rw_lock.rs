@@ -1,34 +1,37 @@
-//! A lock for readers and writers in four bytes, for data that stands
-//! elsewhere. Spins a little, then sleeps in the kernel, as [`Mutex`] does.
+//! A lock for readers and writers in two bytes, for data that stands elsewhere. Spins a little, then sleeps in the kernel, as [`Mutex`] does.
 //!
 //! [`Mutex`]: super::Mutex
 
-use super::atomic::{AtomicU16, AtomicU32, Ordering};
+use super::atomic::{AtomicU8, AtomicU32, Ordering};
 use crate::sys::futex;
 
-const FREE: u16 = 0;
-const WRITTEN: u16 = u16::MAX;
+const FREE: u8 = 0;
+const WRITTEN: u8 = u8::MAX;
 const SPINS: u32 = 100;
 /// The longest sleep, ns.
 const NAP: u64 = 1_000_000;
 
-/// The lock. All zeroes is a free one.
+/// The lock, and two bytes of its owner's.
 #[derive(Debug)]
 #[repr(C, align(4))]
 pub struct RwLock {
-    /// How many read, or that one writes. A half of its own, so that a writer
-    /// gives the lock back by a plain store.
-    holders: AtomicU16,
-    /// Who sleeps on the word, or is about to.
-    sleepers: AtomicU16,
+    /// How many read, or that one writes. A byte of its own, so that a writer
+    /// gives the lock back by a plain store. More readers than fit wait.
+    holders: AtomicU8,
+    /// Who sleeps on the word, or is about to. Should there be 256, they are
+    /// not seen, and nap.
+    sleepers: AtomicU8,
+    /// The owner's; it does not change.
+    pub beside: u16,
 }
 
 impl RwLock {
     /// A free lock.
-    pub const fn new() -> Self {
+    pub const fn new(beside: u16) -> Self {
         Self {
-            holders: AtomicU16::new(FREE),
-            sleepers: AtomicU16::new(0),
+            holders: AtomicU8::new(FREE),
+            sleepers: AtomicU8::new(0),
+            beside,
         }
     }
 
@@ -84,7 +87,7 @@ impl RwLock {
                 .is_ok()
     }
 
-    // What the kernel compares and sleeps on: both halves.
+    // What the kernel compares and sleeps on: all of it.
     fn word(&self) -> &AtomicU32 {
         // SAFETY: four bytes, aligned; the kernel alone reads them as a word.
         unsafe { &*(&raw const *self).cast() }
@@ -100,12 +103,14 @@ impl RwLock {
         }
         self.sleepers.fetch_add(1, Ordering::Relaxed);
         while !tried(self) {
-            let [a, b] = self.holders.load(Ordering::Relaxed).to_ne_bytes();
-            let [c, d] = self.sleepers.load(Ordering::Relaxed).to_ne_bytes();
-            if u16::from_ne_bytes([a, b]) != FREE {
+            let holders = self.holders.load(Ordering::Relaxed);
+            let sleepers = self.sleepers.load(Ordering::Relaxed);
+            let [a, b] = self.beside.to_ne_bytes();
+            if holders != FREE {
                 // WINDOW: the holder looked for sleepers before it could see
                 // this one: nobody wakes us. The nap ends by itself.
-                futex::wait_for(self.word(), u32::from_ne_bytes([a, b, c, d]), NAP);
+                let word = u32::from_ne_bytes([holders, sleepers, a, b]);
+                futex::wait_for(self.word(), word, NAP);
             }
         }
         self.sleepers.fetch_sub(1, Ordering::Relaxed);
@@ -120,12 +125,6 @@ impl RwLock {
     }
 }
 
-impl Default for RwLock {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,7 +136,7 @@ mod tests {
 
     #[test]
     fn writers_exclude_everybody_and_readers_each_other_not() {
-        let lock = RwLock::new();
+        let lock = RwLock::new(7);
         lock.read();
         assert!(lock.try_read() && !lock.try_write());
         lock.end_read();
