@@ -51,6 +51,7 @@
 //!   entry is freed (INV-104, -105).
 //! - Counters: INV-120 to -126, in [`freq_ctr`] and [`swrate`].
 
+#[cfg(not(loom))]
 mod batch;
 pub mod catalog;
 #[cfg(not(loom))]
