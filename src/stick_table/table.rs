@@ -756,7 +756,12 @@ impl Table {
         let rules = self.rules();
         let mut times = self.times(env.by.now);
         // What is in use counts as touched now.
-        times.recheck = env.by.now + self.lifetime() + times.horizon;
+        // Not so late that its date would seem to be yet to come then.
+        let lifetime = match self.lifetime() {
+            0 => HORIZON,
+            ms => ms.min(HORIZON),
+        };
+        times.recheck = env.by.now + lifetime;
         for shard in self.walk() {
             if visit(shard, &rules, &times) {
                 return;
