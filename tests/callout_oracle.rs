@@ -275,9 +275,7 @@ impl Oracle {
         let Some((id, _)) = m.running.take() else {
             return;
         };
-        if let Some(armed) = m.callouts[id].armed
-            && let Some(to) = armed.deferred
-        {
+        if let Some(to) = m.callouts[id].armed.and_then(|armed| armed.deferred) {
             let to = m.usable(to);
             m.file(id, to);
         }

@@ -712,12 +712,12 @@ pub unsafe extern "C" fn stksess_setkey(
     key: *mut stktable_key,
 ) {
     let ts = entry(ts, "stksess_setkey");
-    // SAFETY: the caller's.
-    unsafe {
-        if let Some(table) = the(t, "stksess_setkey")
-            && let Some(key) = canonical(table, key)
-        {
-            table.set_key(ts, key);
+    if let Some(table) = the(t, "stksess_setkey") {
+        // SAFETY: the caller's.
+        unsafe {
+            if let Some(key) = canonical(table, key) {
+                table.set_key(ts, key);
+            }
         }
     }
 }
@@ -736,9 +736,8 @@ pub unsafe extern "C" fn keel_stksess_key(ts: *mut stksess) -> *mut c_void {
 /// Thread rule: *owner thread only*.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stksess_free(t: *mut stktable, ts: *mut stksess) {
-    if let Some(table) = the(t, "stksess_free")
-        && !ts.is_null()
-    {
+    let table = the(t, "stksess_free");
+    if let Some(table) = table.filter(|_| !ts.is_null()) {
         // SAFETY: the caller's.
         unsafe { table.discard(ts.cast(), &env()) };
     }

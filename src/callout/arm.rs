@@ -65,11 +65,9 @@ impl Callouts {
         let arming = reset.arming;
         let target = self.usable(reset.cpu.unwrap_or(held.index));
         let wake = if target == held.index {
-            if let Some(now) = reset.now
-                && held.state.wheel.is_empty()
-            {
-                // An idle wheel's date is old: what is filed from there is
-                // filed too coarsely (L-6).
+            // An idle wheel's date is old: what is filed from there is filed too
+            // coarsely (L-6).
+            if let Some(now) = reset.now.filter(|_| held.state.wheel.is_empty()) {
                 held.state.wheel.reset(now);
             }
             held.file(c, arming)
@@ -108,9 +106,7 @@ impl Callouts {
             c.home.arrive(cpu);
             from.moved();
             held.state.counts.arrived += 1;
-            if let Some(now) = now
-                && held.state.wheel.is_empty()
-            {
+            if let Some(now) = now.filter(|_| held.state.wheel.is_empty()) {
                 held.state.wheel.reset(now);
             }
             return held.file(c, arming);

@@ -94,9 +94,10 @@ impl Table {
             memory::alloc_zeroed(n * size_of::<Shard>(), align_of::<Shard>()).cast();
         let mut built = 0;
         if !area.is_null() && !shards.is_null() {
-            while built < n
-                && let Some(shard) = Shard::new(env.by.now)
-            {
+            while built < n {
+                let Some(shard) = Shard::new(env.by.now) else {
+                    break;
+                };
                 // SAFETY: the area holds n shards.
                 unsafe { shards.add(built).write(shard) };
                 built += 1;
