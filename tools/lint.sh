@@ -56,6 +56,16 @@ grep -E '\b(core|std)::sync\b|\bloom::' "$work/code" | grep -v '^src/sync/' |
 grep -E '\b(std|alloc)::' "$work/code" | grep -vE '^src/sync/' |
 	rule no-std 'the library is no_std, and its memory comes from crate::sys::memory'
 
+# Chains of conditions with let came with Rust 1.88, and no lint of 1.85's knows.
+{
+	cat "$work/code"
+	[ ! -d tests ] || grep -n '' tests/*.rs
+} | awk '
+	{ text = $0; sub(/^[^:]*:[0-9]*:/, "", text) }
+	text ~ /&& let / || (open && text ~ /^[ \t]*&& /)
+	{ open = text ~ /(if|while) let / && text !~ /[{;]$/ }' |
+	rule let-chains 'Cargo.toml promises Rust 1.85: no let among other conditions'
+
 # Which module may name which: arrows go one way.
 may_use() {
 	case $1 in
