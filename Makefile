@@ -271,10 +271,12 @@ fuzz: ## feeds the parsers with anything, FUZZ_SECONDS (600) each (not part of c
 
 MIGRATIONS ?= 10000000
 STICK_SECONDS ?= 30
-.PHONY: stress migrations stick-stress
-stress: ## callout migrations, stick tables of a millisecond: plain and under both sanitizers
+POOL_SECONDS ?= 60
+.PHONY: stress migrations stick-stress pool-stress
+stress: ## callout migrations, stick tables of a millisecond, pools on an unmapping allocator: plain and under both sanitizers
 	$(Q)for sanitizer in '' thread address; do \
-		$(MAKE) --no-print-directory SANITIZE=$$sanitizer migrations stick-stress || exit 1; \
+		POOL_SECONDS="$${POOL_SECONDS:-30}" \
+			$(MAKE) --no-print-directory SANITIZE=$$sanitizer migrations stick-stress pool-stress || exit 1; \
 	done
 
 migrations: $(BUILD)/c-tests/stress/callout_migration
@@ -284,6 +286,10 @@ migrations: $(BUILD)/c-tests/stress/callout_migration
 stick-stress: $(BUILD)/c-tests/stress/stick_table
 	$(call say,RUN,$<)
 	$(Q)$(STAGE_ENV) TSAN_OPTIONS="halt_on_error=1 $$TSAN_OPTIONS" $< $(STICK_SECONDS)
+
+pool-stress: $(BUILD)/c-tests/stress/pool
+	$(call say,RUN,$<)
+	$(Q)$(STAGE_ENV) TSAN_OPTIONS="halt_on_error=1 $$TSAN_OPTIONS" $< $(POOL_SECONDS)
 
 # --- the rest --------------------------------------------------------------
 
