@@ -18,6 +18,7 @@
  *
  * Under the sanitizers theirs is the allocator, which notes what is freed. */
 
+#define _GNU_SOURCE
 #include <errno.h>
 #include <signal.h>
 #include <stddef.h>
@@ -186,6 +187,30 @@ static void fault(int sig, siginfo_t *info, void *context)
 		(void)!write(2, wild, sizeof(wild) - 1);
 	/* Once more, without this handler. */
 }
+
+/* Two processors see little of what 16 threads can do to each other: a timer
+ * stops each of them wherever it is, for as long as others need to get past. */
+static void stopped(int sig)
+{
+	static __thread unsigned int n;
+	int before = errno;
+
+	(void)sig;
+	nap(50 + n++ % 7 * 100);
+	errno = before;
+}
+
+static void stop_at_random(unsigned int id, timer_t *timer)
+{
+	struct sigevent event = { .sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGALRM };
+	/* Not all at the same time. */
+	long ns = 200000 + id * 17000;
+	struct itimerspec every = { { 0, ns }, { 0, ns } };
+
+	event._sigev_un._tid = gettid();
+	must(timer_create(CLOCK_MONOTONIC, &event, timer) == 0 && timer_settime(*timer, 0, &every, NULL) == 0,
+	     "no timer");
+}
 #endif
 
 /* --- objects ------------------------------------------------------------------- */
@@ -208,6 +233,7 @@ static struct {
 static atomic_int over;
 static atomic_ulong taken, passed, flushes, collections;
 static unsigned int registered;
+static int stops;
 
 enum { NOBODY = 0, ON_SHELF = 255 };
 
@@ -288,8 +314,12 @@ static void one_step(unsigned int me)
 	switch (dice(64)) {
 	case 0:
 	case 1:
-		pool_flush(kinds[k].pool);
-		atomic_fetch_add_explicit(&flushes, 1, memory_order_relaxed);
+		/* At times many: what a flush overlooks or overwrites is what
+		 * comes in the few instructions that it takes. */
+		n = dice(3) ? 1 : dice(400);
+		atomic_fetch_add_explicit(&flushes, n, memory_order_relaxed);
+		while (n--)
+			pool_flush(kinds[k].pool);
 		return;
 	case 2:
 		if (dice(16))
@@ -323,6 +353,12 @@ static void *rages(void *arg)
 {
 	unsigned int id = (unsigned int)(size_t)arg;
 
+#if !SANITIZED
+	timer_t timer;
+
+	if (stops)
+		stop_at_random(id, &timer);
+#endif
 	if (id < registered)
 		must(keel_thread_enter(id) == 0, "thread %u cannot enter", id);
 	while (!atomic_load(&over)) {
@@ -339,6 +375,10 @@ static void *rages(void *arg)
 	}
 	if (id < registered)
 		keel_thread_leave();
+#if !SANITIZED
+	if (stops)
+		timer_delete(timer);
+#endif
 	return NULL;
 }
 
@@ -347,11 +387,12 @@ static void *rages(void *arg)
 static const struct {
 	size_t cache;
 	unsigned int registered;
+	int stops; /* threads are stopped at random */
 } rounds[] = {
-	{ 4096, 12 }, /* a thread caches 64 of the smallest, none from 16 KiB on */
-	{ 1, 2 },     /* nobody caches anything */
-	{ 40000, 12 },
-	{ 1 << 20, 16 },
+	{ 4096, 12, 1 }, /* a thread caches 64 of the smallest, none from 16 KiB on */
+	{ 1, 2, 1 },     /* nobody caches anything */
+	{ 4096, 16, 0 },
+	{ 100000, 12, 1 },
 };
 
 static void round_of(unsigned int number, double seconds)
@@ -360,6 +401,7 @@ static void round_of(unsigned int number, double seconds)
 	pthread_t th[THREADS];
 
 	registered = rounds[number % ARRAY(rounds)].registered;
+	stops = rounds[number % ARRAY(rounds)].stops;
 	cfg.nbthread = registered;
 	cfg.maxsock = 256;
 	cfg.pool_cache_bytes = rounds[number % ARRAY(rounds)].cache;
@@ -425,6 +467,8 @@ int main(int argc, char **argv)
 
 	sigaction(SIGSEGV, &sa, NULL);
 	sigaction(SIGBUS, &sa, NULL);
+	sa = (struct sigaction){ .sa_handler = stopped, .sa_flags = SA_RESTART };
+	sigaction(SIGALRM, &sa, NULL);
 #endif
 	must(pthread_create(&th, NULL, hangs, NULL) == 0, "no thread");
 	pthread_detach(th);
