@@ -7,7 +7,7 @@
 //! or pairs of threads would keep meeting.
 
 use super::shared::{Cluster, SharedList, wait};
-use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// The most buckets of a pool.
 pub const MAX_BUCKETS: usize = 16;
@@ -31,105 +31,100 @@ struct Bucket {
 }
 
 /// All-zero is valid, and empty.
-#[repr(C)]
-pub struct Buckets([Bucket; MAX_BUCKETS]);
+#[repr(C, align(64))]
+pub struct Buckets {
+    each: [Bucket; MAX_BUCKETS],
+    /// How often somebody had to look elsewhere.
+    turn: AtomicUsize,
+}
 
 impl Buckets {
     /// Without an object.
     #[cfg(loom)]
     pub fn new() -> Self {
-        Self(core::array::from_fn(|_| Bucket {
+        let bucket = |_| Bucket {
             list: SharedList::new(),
             used: AtomicU64::new(0),
-        }))
+        };
+        Self {
+            each: core::array::from_fn(bucket),
+            turn: AtomicUsize::new(0),
+        }
     }
 
     /// Takes a cluster from one of the first `count` buckets, a power of two,
     /// and says from which: from number `first`, or else from one other.
     pub fn pop(&self, count: usize, first: usize) -> Option<(usize, Cluster)> {
         if count == 1 {
-            return self.0[0].list.pop().map(|cluster| (0, cluster));
+            return self.each[0].list.pop().map(|cluster| (0, cluster));
         }
-        let mut dice = Dice::new(first);
         let mut at = first % count;
         let mut found_empty = false;
         let mut turns = 0;
         loop {
-            match self.0[at].list.try_pop(turns) {
+            match self.each[at].list.try_pop(turns) {
                 Ok(Some(cluster)) => return Some((at, cluster)),
                 Ok(None) if found_empty => return None,
                 Ok(None) => found_empty = true,
                 Err(_) => wait(&mut turns),
             }
-            at = dice.other(at, count);
+            at = self.other(at, count);
         }
     }
 
     /// Takes a cluster from this bucket and no other.
     pub fn pop_from(&self, bucket: usize) -> Option<Cluster> {
-        self.0[bucket].list.pop()
+        self.each[bucket].list.pop()
     }
 
     /// Adds a cluster to one of the first `count` buckets: number `first`, if
     /// nobody holds its head.
     pub fn push(&self, count: usize, first: usize, mut cluster: Cluster) {
         if count == 1 {
-            return self.0[0].list.push(cluster);
+            return self.each[0].list.push(cluster);
         }
-        let mut dice = Dice::new(first);
         let mut at = first % count;
         let mut turns = 0;
-        while let Err(back) = self.0[at].list.try_push(cluster, turns) {
+        while let Err(back) = self.each[at].list.try_push(cluster, turns) {
             cluster = back;
             wait(&mut turns);
-            at = dice.other(at, count);
+            at = self.other(at, count);
         }
     }
 
     /// Takes everything, bucket after bucket.
     pub fn take_all(&self) -> impl Iterator<Item = Cluster> {
-        self.0.iter().flat_map(|bucket| bucket.list.take_all())
+        self.each.iter().flat_map(|bucket| bucket.list.take_all())
+    }
+
+    /// Any of the first `count` buckets but `at`: another one each time, or
+    /// what lies in the rest would be found by nobody (POOL-9).
+    fn other(&self, at: usize, count: usize) -> usize {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        // Hashed: threads that take turns would each have their own few.
+        let hash = (turn as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+        (at + 1 + hash as usize % (count - 1)) % count
     }
 
     /// Adds to the number of used objects.
     pub fn add_used(&self, bucket: usize, n: u64) {
-        self.0[bucket].used.fetch_add(n, Ordering::Relaxed);
+        self.each[bucket].used.fetch_add(n, Ordering::Relaxed);
     }
 
     /// Subtracts from the number of used objects.
     pub fn sub_used(&self, bucket: usize, n: u64) {
-        self.0[bucket].used.fetch_sub(n, Ordering::Relaxed);
+        self.each[bucket].used.fetch_sub(n, Ordering::Relaxed);
     }
 
     /// The number of used objects, counted in the first `count` buckets. Not a
     /// snapshot: what moves from one to another meanwhile may be missed.
     pub fn used(&self, count: usize) -> u64 {
-        let each = self.0[..count].iter();
+        let each = self.each[..count].iter();
         let sum = each.fold(0u64, |sum, b| {
             sum.wrapping_add(b.used.load(Ordering::Relaxed))
         });
         // Missed here and counted there, it may even be less than none.
         if sum > u64::MAX / 2 { 0 } else { sum }
-    }
-}
-
-/// Which bucket to try next.
-struct Dice(usize);
-
-impl Dice {
-    fn new(seed: usize) -> Self {
-        let here = 0u8;
-        // Threads differ in where their stacks are.
-        Self(seed ^ (&raw const here).addr() >> 4 | 1)
-    }
-
-    /// Any bucket but `at`.
-    fn other(&mut self, at: usize, count: usize) -> usize {
-        // Marsaglia's xorshift.
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (at + 1 + self.0 % (count - 1)) % count
     }
 }
 
@@ -144,16 +139,26 @@ mod tests {
     }
 
     #[test]
-    fn the_dice_never_stay_and_go_everywhere() {
+    fn the_other_bucket_is_any_other() {
+        let bucket = || Bucket {
+            list: SharedList::new(),
+            used: AtomicU64::new(0),
+        };
+        let buckets = Buckets {
+            each: core::array::from_fn(|_| bucket()),
+            turn: AtomicUsize::new(0),
+        };
         for count in [2, 4, 16] {
-            let mut dice = Dice::new(1);
-            let mut seen = 0;
-            for _ in 0..1000 {
-                let to = dice.other(1, count);
-                assert!(to != 1 && to < count);
-                seen |= 1 << to;
+            // Alone, and where every second or third turn is somebody else's.
+            for threads in 1..=count {
+                let mut seen = 0;
+                for turn in 0..5000 {
+                    let to = buckets.other(1, count);
+                    assert!(to != 1 && to < count);
+                    seen |= u64::from(turn % threads == 0) << to;
+                }
+                assert_eq!(seen, (1u64 << count) - 1 - 2, "{threads} of {count}");
             }
-            assert_eq!(seen, (1u64 << count) - 1 - 2);
         }
     }
 }
