@@ -330,7 +330,7 @@ START_TEST(pool_8_a_burst_is_given_back)
 		burst[i] = grab(pool);
 	for (size_t i = 0; i < ARRAY(burst); i++)
 		pool_free(pool, burst[i]);
-	trickle(pool, 500, 200);
+	trickle(pool, 1500, 200);
 	ck_assert_uint_lt(stats(pool).allocated, 1000);
 	keel_thread_leave();
 	all_gone(pool);
