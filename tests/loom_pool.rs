@@ -12,6 +12,7 @@
 //! Run: RUSTFLAGS="--cfg loom" cargo test --release --test loom_pool
 #![cfg(loom)]
 
+use keel::pool::buckets::Buckets;
 use keel::pool::shared::{CLUSTER_MAX, Cluster, Item, SharedList};
 use keel::sync::UnsafeCell as Slot;
 use loom::cell::UnsafeCell;
@@ -41,8 +42,14 @@ impl Object {
     }
 }
 
+/// What few threads share, and what many do.
+enum Lists {
+    One(SharedList),
+    Two(Buckets),
+}
+
 struct World {
-    list: SharedList,
+    lists: Lists,
     objects: Vec<Object>,
 }
 
@@ -60,18 +67,23 @@ impl World {
 
     /// The same, and objects that belong to nobody yet: the last ones.
     fn with_spares(clusters: &[usize], spares: usize) -> Arc<Self> {
-        Self::around(SharedList::new(), clusters, spares)
+        Self::around(Lists::One(SharedList::new()), clusters, spares)
     }
 
-    fn around(list: SharedList, clusters: &[usize], spares: usize) -> Arc<Self> {
+    /// Two buckets: the clusters lie in the first and the second by turns.
+    fn buckets(clusters: &[usize], spares: usize) -> Arc<Self> {
+        Self::around(Lists::Two(Buckets::new()), clusters, spares)
+    }
+
+    fn around(lists: Lists, clusters: &[usize], spares: usize) -> Arc<Self> {
         let count = clusters.iter().sum::<usize>() + spares;
         let world = Self {
-            list,
+            lists,
             objects: (0..count).map(|_| Object::new()).collect(),
         };
         let mut at = 0;
-        for &size in clusters {
-            world.put(&(at..at + size).collect::<Vec<_>>());
+        for (i, &size) in clusters.iter().enumerate() {
+            world.put(&(at..at + size).collect::<Vec<_>>(), i);
             at += size;
         }
         Arc::new(world)
@@ -92,19 +104,38 @@ impl World {
         items[..n].iter().map(|&item| self.number(item)).collect()
     }
 
-    /// Takes a cluster and uses its objects.
-    fn pop(&self) -> Vec<usize> {
-        let taken = self.list.pop().map_or(Vec::new(), |c| self.numbers(c));
+    /// Takes a cluster and uses its objects; `me` looks into its bucket first.
+    fn pop(&self, me: usize) -> Vec<usize> {
+        let cluster = match &self.lists {
+            Lists::One(list) => list.pop(),
+            Lists::Two(buckets) => buckets.pop(2, me).map(|(bucket, cluster)| {
+                assert!(bucket < 2);
+                cluster
+            }),
+        };
+        let taken = cluster.map_or(Vec::new(), |c| self.numbers(c));
+        self.write(&taken);
+        taken
+    }
+
+    /// Takes a cluster from this bucket and no other, as gc does.
+    fn pop_from(&self, bucket: usize) -> Vec<usize> {
+        let cluster = match &self.lists {
+            Lists::One(list) => list.pop(),
+            Lists::Two(buckets) => buckets.pop_from(bucket),
+        };
+        let taken = cluster.map_or(Vec::new(), |c| self.numbers(c));
         self.write(&taken);
         taken
     }
 
     /// Takes all and uses the objects.
     fn take_all(&self) -> Vec<usize> {
-        let mut taken = Vec::new();
-        for cluster in self.list.take_all() {
-            taken.extend(self.numbers(cluster));
-        }
+        let numbers = |c| self.numbers(c);
+        let taken: Vec<usize> = match &self.lists {
+            Lists::One(list) => list.take_all().flat_map(numbers).collect(),
+            Lists::Two(buckets) => buckets.take_all().flat_map(numbers).collect(),
+        };
         self.write(&taken);
         taken
     }
@@ -117,12 +148,17 @@ impl World {
         }
     }
 
-    /// Puts objects that the caller owns into the list, as one cluster.
-    fn put(&self, numbers: &[usize]) {
+    /// Puts objects that the caller owns into the list, as one cluster;
+    /// where there are buckets, into this one if it is free.
+    fn put(&self, numbers: &[usize], bucket: usize) {
         let at = |&n: &usize| (&raw const self.objects[n]).cast_mut().cast();
         let items: Vec<*mut Item> = numbers.iter().map(at).collect();
         // SAFETY: the caller's objects.
-        self.list.push(unsafe { Cluster::tie(&items, SLOTS) });
+        let cluster = unsafe { Cluster::tie(&items, SLOTS) };
+        match &self.lists {
+            Lists::One(list) => list.push(cluster),
+            Lists::Two(buckets) => buckets.push(2, bucket % 2, cluster),
+        }
     }
 
     /// Gives objects that the caller owns to the system.
@@ -144,24 +180,25 @@ impl World {
         all.extend(self.take_all());
         all.sort_unstable();
         assert_eq!(all, (0..self.objects.len()).collect::<Vec<_>>());
-        // The list is as good as new.
-        assert!(self.list.pop().is_none());
-        self.put(&[0]);
-        assert_eq!(self.pop(), [0]);
+        // The lists are as good as new.
+        for bucket in 0..2 {
+            assert_eq!(self.pop(bucket), []);
+            self.put(&[0], bucket);
+            assert_eq!(self.pop_from(bucket), [0]);
+        }
     }
 }
 
-type Thread = fn(&World) -> Vec<usize>;
+/// What the thread of that number does; it returns what it keeps.
+type Thread = fn(&World, usize) -> Vec<usize>;
 
-/// Runs each function on a thread of its own; they return what they keep.
+/// Runs each function on a thread of its own.
 fn run(world: &Arc<World>, threads: &[Thread]) {
-    let handles: Vec<_> = threads
-        .iter()
-        .map(|&f| {
-            let world = world.clone();
-            thread::spawn(move || f(&world))
-        })
-        .collect();
+    let start = |(me, &f): (usize, &Thread)| {
+        let world = world.clone();
+        thread::spawn(move || f(&world, me))
+    };
+    let handles: Vec<_> = threads.iter().enumerate().map(start).collect();
     let kept = handles.into_iter().map(|h| h.join().unwrap()).collect();
     world.check(kept);
 }
@@ -174,35 +211,65 @@ fn model(bound: Option<usize>, f: impl Fn() + Send + Sync + 'static) {
     builder.check(f);
 }
 
-fn pop_and_free(world: &World) -> Vec<usize> {
-    let taken = world.pop();
+fn pop_and_free(world: &World, me: usize) -> Vec<usize> {
+    let taken = world.pop(me);
     world.free(&taken);
     taken
 }
 
-fn pop_and_put(world: &World) -> Vec<usize> {
-    let taken = world.pop();
-    world.put(&taken);
+fn pop_and_put(world: &World, me: usize) -> Vec<usize> {
+    let taken = world.pop(me);
+    world.put(&taken, me + 1);
     Vec::new()
 }
 
-fn flush(world: &World) -> Vec<usize> {
+/// One object for the caller, who has no cache for the others.
+fn pop_one(world: &World, me: usize) -> Vec<usize> {
+    let mut taken = world.pop(me);
+    if !taken.is_empty() {
+        world.put(&taken.split_off(1), me);
+    }
+    world.free(&taken);
+    taken
+}
+
+fn flush(world: &World, _: usize) -> Vec<usize> {
     let taken = world.take_all();
     world.free(&taken);
     taken
 }
 
-fn trim(world: &World) -> Vec<usize> {
-    let mut taken = world.pop();
-    let kept = taken.split_off(taken.len() / 2);
-    world.free(&taken);
-    world.put(&kept);
-    taken
+/// What gc does in each bucket.
+fn trim(world: &World, _: usize) -> Vec<usize> {
+    let buckets = match world.lists {
+        Lists::One(_) => 1,
+        Lists::Two(_) => 2,
+    };
+    let mut freed = Vec::new();
+    for bucket in 0..buckets {
+        let mut taken = world.pop_from(bucket);
+        let kept = taken.split_off(taken.len() / 2);
+        world.free(&taken);
+        world.put(&kept, bucket);
+        freed.extend(taken);
+    }
+    freed
 }
 
-fn put_last(world: &World) -> Vec<usize> {
-    world.put(&[world.objects.len() - 1]);
+fn put_last(world: &World, me: usize) -> Vec<usize> {
+    world.put(&[world.objects.len() - 1], me);
     Vec::new()
+}
+
+fn put_last_and_pop(world: &World, me: usize) -> Vec<usize> {
+    put_last(world, me);
+    pop_and_free(world, me)
+}
+
+fn pop_twice(world: &World, me: usize) -> Vec<usize> {
+    let mut taken = pop_and_free(world, me);
+    taken.extend(pop_and_free(world, me));
+    taken
 }
 
 /// The hazard of story 1: both read the first object's link, and one of them
@@ -247,13 +314,13 @@ fn pool_3_flush_and_push() {
 #[test]
 fn inv_4_the_unlocking_store_publishes() {
     model(Some(3), || {
-        let world = World::around(SharedList::with_plain_unlock(), &[], 2);
+        let world = World::around(Lists::One(SharedList::with_plain_unlock()), &[], 2);
         let turn = Arc::new(AtomicUsize::new(0));
         let stages: [Thread; 3] = [
-            |world| {
+            |world, _| {
                 world.write(&[0, 1]);
-                world.put(&[0]);
-                world.put(&[1]);
+                world.put(&[0], 0);
+                world.put(&[1], 0);
                 Vec::new()
             },
             pop_and_free,
@@ -266,7 +333,7 @@ fn inv_4_the_unlocking_store_publishes() {
                     if turn.load(Relaxed) != i {
                         return Vec::new();
                     }
-                    let kept = stages[i](&world);
+                    let kept = stages[i](&world, i);
                     turn.store(i + 1, Relaxed);
                     kept
                 })
@@ -315,5 +382,119 @@ fn three_pop_flush_push() {
 fn three_pop_trim_flush() {
     model(Some(1), || {
         run(&World::new(&[2, 1]), &[pop_and_put, trim, flush]);
+    });
+}
+
+/// Clusters of two and three: one and two of their objects hold pointers.
+#[test]
+fn clusters_pass_whole() {
+    model(None, || run(&World::new(&[3, 2]), &[pop_one, pop_and_put]));
+}
+
+#[test]
+fn alloc_alloc_and_flush() {
+    model(None, || run(&World::new(&[1, 1]), &[pop_twice, flush]));
+}
+
+#[test]
+fn alloc_alloc_and_free() {
+    model(None, || {
+        run(&World::with_spares(&[1], 1), &[pop_twice, put_last]);
+    });
+}
+
+#[test]
+fn alloc_alloc_and_gc() {
+    model(None, || run(&World::new(&[2, 1]), &[pop_twice, trim]));
+}
+
+#[test]
+fn gc_and_flush() {
+    model(None, || run(&World::new(&[2, 2]), &[trim, flush]));
+}
+
+#[test]
+fn gc_and_gc() {
+    model(None, || run(&World::new(&[2, 2]), &[trim, trim]));
+}
+
+#[test]
+fn free_alloc_and_flush() {
+    model(None, || {
+        run(&World::with_spares(&[1], 1), &[flush, put_last_and_pop]);
+    });
+}
+
+#[test]
+fn three_alloc_alloc_free_gc() {
+    model(Some(1), || {
+        run(
+            &World::with_spares(&[2, 1], 1),
+            &[pop_twice, put_last, trim],
+        );
+    });
+}
+
+#[test]
+fn three_one_of_many_flush_gc() {
+    model(Some(1), || {
+        run(&World::new(&[3, 2]), &[pop_one, flush, trim]);
+    });
+}
+
+/// Each bucket's objects reach threads that look elsewhere first.
+#[test]
+fn inv_17_an_empty_bucket_is_not_the_end() {
+    model(None, || {
+        let world = World::buckets(&[1], 0);
+        assert_eq!(world.pop(1), [0]);
+        world.put(&[0], 1);
+        assert_eq!(world.pop(0), [0]);
+        world.put(&[0], 0);
+        world.check(Vec::new());
+    });
+}
+
+#[test]
+fn buckets_pop_and_pop() {
+    model(None, || {
+        run(&World::buckets(&[1, 1], 0), &[pop_and_free, pop_and_free]);
+    });
+}
+
+/// Both in one bucket: one finds it held, looks elsewhere, and comes back.
+#[test]
+fn buckets_two_at_one_head() {
+    model(None, || {
+        let world = World::buckets(&[1], 1);
+        run(&world, &[pop_and_free, |world, _| put_last(world, 0)]);
+    });
+}
+
+#[test]
+fn buckets_pop_and_flush() {
+    model(None, || {
+        run(&World::buckets(&[2, 1], 0), &[pop_and_put, flush]);
+    });
+}
+
+#[test]
+fn buckets_free_and_gc() {
+    model(None, || {
+        run(&World::buckets(&[2, 1], 1), &[put_last, trim]);
+    });
+}
+
+#[test]
+fn buckets_three_pop_free_flush() {
+    model(Some(1), || {
+        run(&World::buckets(&[1, 1], 1), &[pop_and_put, put_last, flush]);
+    });
+}
+
+#[test]
+fn buckets_three_pop_pop_gc() {
+    model(Some(1), || {
+        run(&World::buckets(&[2, 2], 0), &[pop_one, pop_and_free, trim]);
     });
 }
