@@ -88,9 +88,9 @@ impl Local {
         self.soft.get()
     }
 
-    /// How many objects one pool may cache when the limit is near.
-    pub(super) fn fair_share(&self) -> usize {
-        16 + self.count.get() / 8
+    /// Objects behind [`bytes`](Self::bytes).
+    pub(super) fn count(&self) -> usize {
+        self.count.get()
     }
 
     pub(super) fn gc_seen(&self) -> u32 {
