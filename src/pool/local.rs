@@ -75,12 +75,10 @@ impl Local {
     }
 
     pub(super) fn reset(&self, limit: usize, gc_epoch: u32) {
-        self.bytes.set(0);
-        self.count.set(0);
+        self.set_charges(0, 0);
         self.limit.set(limit);
         self.soft.set(limit / 4 * 3 + limit % 4 * 3 / 4);
         self.gc_seen.set(gc_epoch);
-        self.stale.set(0);
     }
 
     /// Three quarters of the limit: from here on a dominant pool gives way.
@@ -124,7 +122,10 @@ impl Local {
         self.stale.get()
     }
 
-    pub(super) fn set_fresh(&self) {
+    /// The charges after a recount.
+    pub(super) fn set_charges(&self, bytes: usize, count: usize) {
+        self.bytes.set(bytes);
+        self.count.set(count);
         self.stale.set(0);
     }
 }

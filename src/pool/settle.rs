@@ -71,15 +71,19 @@ impl Registry {
         }
     }
 
-    /// Reduces the charges of all pools to what the thread caches.
+    /// Reduces the charges of all pools to what the thread caches. That also
+    /// forgets what pools were charged for that are no more.
     fn recount(&self, local: &Local) {
+        let (mut bytes, mut count) = (0, 0);
         self.visit(|pool| {
             let cache = pool.cache_of(local);
             if cache.charged() != cache.len() {
                 pool.charge(local, cache.len());
             }
+            bytes += cache.charged() as usize * pool.weight();
+            count += cache.charged() as usize;
         });
-        local.set_fresh();
+        local.set_charges(bytes, count);
     }
 }
 
