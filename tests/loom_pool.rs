@@ -28,7 +28,7 @@ const SLOTS: usize = 1;
 #[repr(C)]
 struct Object {
     item: Item,
-    slots: [Slot<*mut Item>; SLOTS],
+    slots: [Slot<*mut u8>; SLOTS],
     data: UnsafeCell<u32>,
 }
 
@@ -101,7 +101,10 @@ impl World {
         let mut items = [std::ptr::null_mut(); CLUSTER_MAX];
         // SAFETY: put() tied it.
         let n = unsafe { cluster.untie(SLOTS, &mut items) };
-        items[..n].iter().map(|&item| self.number(item)).collect()
+        items[..n]
+            .iter()
+            .map(|&item| self.number(item.cast()))
+            .collect()
     }
 
     /// Takes a cluster and uses its objects; `me` looks into its bucket first.
@@ -152,7 +155,7 @@ impl World {
     /// where there are buckets, into this one if it is free.
     fn put(&self, numbers: &[usize], bucket: usize) {
         let at = |&n: &usize| (&raw const self.objects[n]).cast_mut().cast();
-        let items: Vec<*mut Item> = numbers.iter().map(at).collect();
+        let items: Vec<*mut u8> = numbers.iter().map(at).collect();
         // SAFETY: the caller's objects.
         let cluster = unsafe { Cluster::tie(&items, SLOTS) };
         match &self.lists {
