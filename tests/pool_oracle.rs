@@ -1,13 +1,15 @@
 //! Random operations of several simulated threads against a simple model:
 //! INV-1 (conservation), INV-2 (one home), INV-7 (cache bound), INV-12 (floor
-//! of gc), INV-14 (limit), INV-23 (fill).
+//! of gc), INV-14 (limit), INV-17 (nothing stranded), INV-23 (fill); with any
+//! debugging words.
 #![cfg(not(loom))]
 
 use keel::pool::{Head, Local, MEM_F_SHARED, POOL_F_MUST_ZERO, Registry};
 use proptest::prelude::*;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-const THREADS: usize = 4;
+/// Simulated threads that are registered, whatever the registry was told.
+const THREADS: usize = 16;
 const SIZES: [u32; 4] = [16, 100, 1000, 5000];
 const CACHE: usize = 20_000;
 
@@ -24,6 +26,8 @@ enum Op {
     Leave(usize),
     Minavail(usize, u32),
     Limit(usize, u32),
+    /// More or fewer threads are announced: pools get more buckets.
+    Threads(usize),
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -41,11 +45,32 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (0..THREADS).prop_map(Op::Leave),
         1 => (pool.clone(), 0..30u32).prop_map(|(p, n)| Op::Minavail(p, n)),
         1 => (pool, 0..100u32).prop_map(|(p, n)| Op::Limit(p, n)),
+        1 => (1..=64usize).prop_map(Op::Threads),
+    ]
+}
+
+/// Any of the debugging words, all of which may be combined.
+fn words() -> impl Strategy<Value = Vec<&'static str>> {
+    let all = vec![
+        "tag",
+        "poison",
+        "cold-first",
+        "no-merge",
+        "fail=5",
+        "no-global",
+        "no-cache",
+        "uaf",
+        "uaf,cache",
+    ];
+    prop_oneof![
+        1 => Just(Vec::new()),
+        2 => prop::sample::subsequence(all, 0..=4).prop_shuffle(),
     ]
 }
 
 struct World {
     registry: Registry,
+    words: Vec<&'static str>,
     pools: Vec<*mut Head>,
     locals: Vec<Local>,
     /// What callers hold of each pool: address and the byte it is filled with.
@@ -57,8 +82,11 @@ struct World {
 }
 
 impl World {
-    fn new() -> Self {
+    fn new(words: Vec<&'static str>, threads: usize) -> Self {
         let registry = Registry::new();
+        assert_eq!(registry.debug(words.join(",").as_bytes()), 0);
+        registry.set_threads(threads);
+        registry.set_started(true);
         registry.set_cache_bytes(CACHE);
         let locals: Vec<_> = (0..THREADS).map(Local::new).collect();
         locals.iter().for_each(|l| registry.attach(l));
@@ -68,6 +96,7 @@ impl World {
             .collect();
         Self {
             registry,
+            words,
             pools,
             locals,
             live: vec![Vec::new(); SIZES.len()],
@@ -82,6 +111,20 @@ impl World {
         unsafe { &*self.pools[p] }
     }
 
+    fn has(&self, word: &str) -> bool {
+        self.words.contains(&word)
+    }
+
+    /// Where free objects are kept, if at all: the later of two words wins.
+    fn keeps(&self) -> (bool, bool) {
+        let caches = self.words.iter().fold(true, |on, &word| match word {
+            "no-cache" | "uaf" => false,
+            "uaf,cache" => true,
+            _ => on,
+        });
+        (caches, caches && !self.has("no-global"))
+    }
+
     fn local(&self, t: usize) -> Option<&Local> {
         self.locals.get(t)
     }
@@ -89,7 +132,8 @@ impl World {
     fn received(&mut self, p: usize, object: *mut u8, zeroed: bool) {
         if object.is_null() {
             let (pool, limit) = (self.pool(p), self.pool(p).limit());
-            assert!(limit != 0 && pool.stats().allocated >= u64::from(limit));
+            let refused = limit != 0 && pool.stats().allocated >= u64::from(limit);
+            assert!(refused || self.has("fail=5"));
             self.failed[p] += 1;
             return;
         }
@@ -103,6 +147,7 @@ impl World {
         unsafe {
             let bytes = std::slice::from_raw_parts_mut(object, size);
             assert!(!zeroed || bytes.iter().all(|&b| b == 0));
+            assert!(zeroed || !self.has("poison") || bytes.iter().all(|&b| b == b'P'));
             bytes.fill(self.stamp);
         }
         self.live[p].push((object, self.stamp));
@@ -176,7 +221,10 @@ impl World {
                     .collect();
                 self.registry.gc(self.local(t));
                 for (p, free) in free.into_iter().enumerate() {
-                    let floor = u64::from(self.pool(p).minavail());
+                    let floor = match self.keeps() {
+                        (_, true) => u64::from(self.pool(p).minavail()),
+                        _ => 0,
+                    };
                     assert_eq!(self.shared(p), free.min(floor));
                 }
             }
@@ -195,6 +243,7 @@ impl World {
             }
             Op::Minavail(p, n) => self.pool(p).set_minavail(n),
             Op::Limit(p, n) => self.pool(p).set_limit(n),
+            Op::Threads(n) => self.registry.set_threads(n),
         }
     }
 
@@ -204,10 +253,10 @@ impl World {
             assert_eq!(stats.used, self.live[p].len() as u64);
             assert_eq!(stats.allocated, stats.used + stats.cached);
             assert_eq!(stats.failed, self.failed[p]);
-            assert_eq!(
-                stats.bytes,
-                stats.allocated * u64::from(self.pool(p).size())
-            );
+            assert!(stats.bytes >= stats.allocated * u64::from(self.pool(p).size()));
+            let (caches, shares) = self.keeps();
+            assert!(caches || stats.cached == 0);
+            assert!(shares || self.shared(p) == 0);
         }
         for (t, local) in self.locals.iter().enumerate() {
             assert!(self.cached(t) <= local.bytes());
@@ -242,8 +291,12 @@ impl World {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
     #[test]
-    fn inv_1_every_object_is_in_exactly_one_place(ops in prop::collection::vec(op(), 1..120)) {
-        let mut world = World::new();
+    fn inv_1_every_object_is_in_exactly_one_place(
+        words in words(),
+        threads in 1..=64usize,
+        ops in prop::collection::vec(op(), 1..120),
+    ) {
+        let mut world = World::new(words, threads);
         for op in &ops {
             world.apply(op);
             world.check();
@@ -373,6 +426,45 @@ fn pool_8_a_burst_is_given_back() {
         }
         assert!(pool.stats().allocated < 1000, "{:?}", pool.stats());
         assert_eq!(registry.destroy_all(Some(&local)), 0);
+    }
+}
+
+/// POOL-9, INV-17: one thread gets everything that lies in 16 buckets, though
+/// the pool may not obtain another object.
+#[test]
+fn inv_17_nothing_is_stranded_in_a_bucket() {
+    const OBJECTS: usize = 4000;
+    for registered in [false, true] {
+        let registry = Registry::new();
+        registry.set_threads(64);
+        let local = Local::new(5);
+        registry.attach(&local);
+        let local = registered.then_some(&local);
+        let pool = registry.create(b"spread", 64, 0, 0).unwrap();
+        // SAFETY: the pool exists; every object is freed once.
+        unsafe {
+            let pool = pool.as_ref();
+            pool.set_minavail(OBJECTS as u32);
+            let objects: Vec<_> = (0..OBJECTS)
+                .map(|_| registry.alloc(pool, None, 0))
+                .collect();
+            for object in objects {
+                registry.free(pool, None, object);
+            }
+            assert_eq!(pool.stats().cached, OBJECTS as u64);
+            pool.set_limit(OBJECTS as u32);
+            // One call looks into two buckets, not into all.
+            let found: HashSet<_> = (0..100 * OBJECTS)
+                .map(|_| registry.alloc(pool, local, 0))
+                .filter(|object| !object.is_null())
+                .collect();
+            assert_eq!(found.len(), OBJECTS);
+            assert_eq!(pool.stats().used, OBJECTS as u64);
+            for object in found {
+                registry.free(pool, local, object);
+            }
+            assert_eq!(registry.destroy_all(local), 0);
+        }
     }
 }
 

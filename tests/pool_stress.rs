@@ -100,8 +100,10 @@ impl World {
     }
 }
 
-fn stress(words: &str, sizes: &[u32], cache: usize, time: Duration) {
+/// `threads` are announced, which makes the number of buckets.
+fn stress(words: &str, sizes: &[u32], cache: usize, threads: usize, time: Duration) {
     let registry = Registry::new();
+    registry.set_threads(threads);
     assert_eq!(registry.debug(words.as_bytes()), 0);
     registry.set_cache_bytes(cache);
     let pools: Vec<&'static Head> = sizes
@@ -147,12 +149,19 @@ fn stress(words: &str, sizes: &[u32], cache: usize, time: Duration) {
 
 #[test]
 fn pool_1_5_objects_unmapped_when_freed() {
-    stress("uaf,cache", &[64, 3000], 4000, Duration::from_secs(2));
+    stress("uaf,cache", &[64, 3000], 4000, 1, Duration::from_secs(1));
+    stress("uaf,cache", &[64, 3000], 4000, 16, Duration::from_secs(1));
 }
 
 #[test]
 fn inv_1_real_threads() {
-    stress("no-tag", &[64, 256, 4096], 20_000, Duration::from_secs(1));
+    stress(
+        "no-tag",
+        &[64, 256, 4096],
+        20_000,
+        64,
+        Duration::from_secs(1),
+    );
 }
 
 #[test]
@@ -161,6 +170,7 @@ fn inv_9_real_threads_with_tags() {
         "tag,cold-first",
         &[64, 1000],
         20_000,
+        8,
         Duration::from_secs(1),
     );
 }

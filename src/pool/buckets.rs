@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn the_other_bucket_is_any_other() {
+    fn pool_9_10_the_other_bucket_is_any_other() {
         let bucket = || Bucket {
             list: SharedList::new(),
             used: AtomicU64::new(0),
