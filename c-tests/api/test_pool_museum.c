@@ -325,12 +325,12 @@ START_TEST(pool_8_a_burst_is_given_back)
 
 	start(1, 8192);
 	ck_assert_int_eq(keel_thread_enter(0), 0);
-	pool = make(64);
+	pool = make(1024);
 	for (size_t i = 0; i < ARRAY(burst); i++)
 		burst[i] = grab(pool);
 	for (size_t i = 0; i < ARRAY(burst); i++)
 		pool_free(pool, burst[i]);
-	trickle(pool, 1500, 200);
+	trickle(pool, 300, 200);
 	ck_assert_uint_lt(stats(pool).allocated, 1000);
 	keel_thread_leave();
 	all_gone(pool);
@@ -339,7 +339,7 @@ START_TEST(pool_8_a_burst_is_given_back)
 END_TEST
 
 #define CROWD 16
-#define EACH  500
+#define EACH  200
 
 static struct pool_head *crowded;
 static pthread_barrier_t together;
@@ -380,11 +380,11 @@ static void crowd_bursts(unsigned int minavail)
 START_TEST(pool_9_one_thread_shrinks_what_many_left)
 {
 	crowd_bursts(0);
-	ck_assert_uint_gt(stats(crowded).cached, 1000);
+	ck_assert_uint_gt(stats(crowded).cached, 700);
 	ck_assert_int_eq(keel_thread_enter(3), 0);
-	for (int i = 0; i < 100 && stats(crowded).allocated >= 500; i++)
+	for (int i = 0; i < 100 && stats(crowded).allocated >= 400; i++)
 		trickle(crowded, 50, 200);
-	ck_assert_uint_lt(stats(crowded).allocated, 500);
+	ck_assert_uint_lt(stats(crowded).allocated, 400);
 	keel_thread_leave();
 	all_gone(crowded);
 	keel_deinit();

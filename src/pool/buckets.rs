@@ -58,7 +58,7 @@ impl Buckets {
         if count == 1 {
             return self.each[0].list.pop().map(|cluster| (0, cluster));
         }
-        let mut at = first % count;
+        let mut at = first & (count - 1);
         let mut found_empty = false;
         let mut turns = 0;
         loop {
@@ -83,7 +83,7 @@ impl Buckets {
         if count == 1 {
             return self.each[0].list.push(cluster);
         }
-        let mut at = first % count;
+        let mut at = first & (count - 1);
         let mut turns = 0;
         while let Err(back) = self.each[at].list.try_push(cluster, turns) {
             cluster = back;

@@ -67,13 +67,20 @@ pub fn prefetch<T>(at: *const T) {
     let _ = at;
 }
 
-/// Gives the libc heap's free pages back to the kernel.
-pub fn trim() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: malloc_trim may be called at any time by any thread.
-    unsafe {
-        libc::malloc_trim(0);
-    }
+/// The word at `at`, which need not be memory: None where it is not.
+pub fn peek(at: *const u8) -> Option<usize> {
+    let mut word = 0usize;
+    let here = libc::iovec {
+        iov_base: (&raw mut word).cast(),
+        iov_len: size_of::<usize>(),
+    };
+    let there = libc::iovec {
+        iov_base: at.cast_mut().cast(),
+        iov_len: size_of::<usize>(),
+    };
+    // SAFETY: the kernel looks, and writes no more than the word.
+    let n = unsafe { libc::process_vm_readv(libc::getpid(), &here, 1, &there, 1, 0) };
+    (n == size_of::<usize>() as isize).then_some(word)
 }
 
 /// Bytes in a page.
