@@ -4,7 +4,7 @@ use super::buckets;
 use super::debug::{self, Settings};
 use super::head::{Head, Links, Name, Stats};
 use super::local::{DEFAULT_CACHE_BYTES, Local};
-use super::shared::Item;
+use super::shared::{CLUSTER_MAX, Item};
 use super::{MEM_F_EXACT, MEM_F_SHARED, MEM_F_UAF};
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use crate::sync::{Mutex, MutexGuard};
@@ -397,8 +397,16 @@ impl Head {
         self.real.store(shape.real, Ordering::Relaxed);
         // At least what an object costs, or tiny ones would be cached without
         // bound.
-        let weight = shape.size.max(size_of::<Item>() as u32);
+        let links = size_of::<Item>() as u32;
+        let weight = shape.size.max(links);
         self.weight.store(weight, Ordering::Relaxed);
+        // More of small ones, whose way would cost more than they do.
+        let cluster = (8192 / weight).clamp(8, CLUSTER_MAX as u32);
+        self.cluster.store(cluster, Ordering::Relaxed);
+        // Short of the debugging marks behind the object.
+        let slots = shape.size.saturating_sub(links) / size_of::<*mut u8>() as u32;
+        let slots = slots.min(CLUSTER_MAX as u32 - 1);
+        self.slots.store(slots, Ordering::Relaxed);
     }
 }
 
