@@ -48,6 +48,14 @@ static void print_cell(enum figure f, int column, int who)
 	printf(" %.2f (%.2f to %.2f) |", median(f, column, who), least, most);
 }
 
+static void print_ratio(const char *between, double ratio)
+{
+	if (isnan(ratio))
+		printf("%s–", between);
+	else
+		printf("%s%.2f", between, ratio);
+}
+
 void print_figure(enum figure f)
 {
 	bool per_thread = f == PAIR_BOTH || f == BATCH_BOTH;
@@ -70,10 +78,12 @@ void print_figure(enum figure f)
 		for (int i = 0; i < WIDTH; i++)
 			if (figures[f].columns[i].name)
 				print_cell(f, i, who);
-		if (per_thread)
-			printf(" %.2f |", median(f, 1, who) / median(f, 0, who));
+		if (per_thread) {
+			print_ratio(" ", median(f, 1, who) / median(f, 0, who));
+			printf(" |");
+		}
 		for (int i = 0; i < WIDTH && figures[f].columns[i].name; i++)
-			printf("%s%.2f", i ? ", " : " ", median(f, i, KEEL) / median(f, i, who));
+			print_ratio(i ? ", " : " ", median(f, i, KEEL) / median(f, i, who));
 		printf(" |\n");
 	}
 }
