@@ -15,7 +15,7 @@
 #include "driver.h"
 
 #define TRIES  3 /* until ENOUGH slices count; each takes twice as long */
-#define ENOUGH 5 /* the last time any */
+#define ENOUGH 10 /* the last time any */
 
 const struct figure_is figures[FIGURES] = {
 	[PAIR] = { "allocate, write a word, free", "pair", false,

@@ -9,9 +9,9 @@
 void print_preface(int rounds, int ms)
 {
 	printf("\nMedian (least to most) of %d rounds that take all contestants in turn, each time in a new process, for %d ms.\n"
-	       "By the clock, in short slices, without those in which a thread lost its core. Threads are pinned to a core\n"
-	       "each. keel's are registered, and have the default cache of 512 KiB where nothing else is said. The other\n"
-	       "allocators are what LD_PRELOAD put in glibc's place, as they are when installed.\n",
+	       "By the clock, in short slices, without those in which a thread lost its core or waited for it. Threads are\n"
+	       "pinned to a core each. keel's are registered, and have the default cache of 512 KiB where nothing else is\n"
+	       "said. The other allocators are what LD_PRELOAD put in glibc's place, as they are when installed.\n",
 	       rounds, ms);
 }
 

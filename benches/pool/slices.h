@@ -2,11 +2,13 @@
 /* Time, in short slices by the clock. A slice in which its thread lost its
  * core is left out, and so is one during which the other thread lost its own or
  * was not at work: then they ran one after the other. Waiting in the kernel, as
- * for the address space's lock, counts. */
+ * for the address space's lock, counts; waiting for the core afterwards, because
+ * somebody else has it, loses the slice too. */
 
 #ifndef SLICES_H
 #define SLICES_H
 
+#include <fcntl.h>
 #include <math.h>
 #include <sys/resource.h>
 
@@ -21,32 +23,46 @@ struct slice {
 
 struct track {
 	uint32_t n;
-	long switches;
+	struct rusage usage;
+	int delays; /* open, for <waited> */
+	uint64_t waited;
 	struct slice of[MAX_SLICES];
 };
 
-static inline long involuntary_switches(void)
+/* How long the calling thread was ready to run and did not, in ns; 0 where the
+ * kernel does not say. */
+static inline uint64_t waited_for_a_core(const struct track *t)
 {
-	struct rusage usage;
+	char text[64];
+	ssize_t n = t->delays < 0 ? -1 : pread(t->delays, text, sizeof(text) - 1, 0);
+	unsigned long long ran, waited;
 
-	getrusage(RUSAGE_THREAD, &usage);
-	return usage.ru_nivcsw;
+	text[n < 0 ? 0 : n] = 0;
+	return sscanf(text, "%llu %llu", &ran, &waited) == 2 ? waited : 0;
 }
 
-static inline void begin_slice(struct track *t)
+/* By the thread whose slices these will be. */
+static inline void open_track(struct track *t)
 {
-	if (t->n == 0)
-		t->switches = involuntary_switches();
-	t->of[t->n].begin = now_ns();
+	t->delays = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
+	t->waited = waited_for_a_core(t);
+	getrusage(RUSAGE_THREAD, &t->usage);
 }
+
+static inline void begin_slice(struct track *t) { t->of[t->n].begin = now_ns(); }
 
 static inline void end_slice(struct track *t)
 {
-	long before = t->switches;
+	struct slice *it = &t->of[t->n++];
+	long lost = t->usage.ru_nivcsw, slept = t->usage.ru_nvcsw;
+	uint64_t waited = t->waited;
 
-	t->of[t->n].end = now_ns();
-	t->switches = involuntary_switches();
-	t->of[t->n++].lost = t->switches != before;
+	it->end = now_ns();
+	getrusage(RUSAGE_THREAD, &t->usage);
+	if (t->usage.ru_nivcsw == lost && t->usage.ru_nvcsw == slept)
+		return;
+	t->waited = waited_for_a_core(t);
+	it->lost = t->usage.ru_nivcsw != lost || t->waited - waited > (it->end - it->begin) / 4;
 }
 
 /* What an empty slice takes. */

@@ -207,6 +207,7 @@ static void *work(void *arg)
 		check_batch();
 	if (threads == 2)
 		meet();
+	open_track(&w->track);
 	do {
 		if (w->tid == 0 && now_ns() > time_limit && w->track.n < last_slice)
 			last_slice = w->track.n;
