@@ -246,6 +246,7 @@ static void report(void)
 		b = add_up(&workers[1].track, &workers[0].track);
 		a = workload.handed_over ? b : add_up(&workers[0].track, &workers[1].track);
 		a.ns = (a.ns + b.ns) / 2;
+		a.clean = a.clean < b.clean ? a.clean : b.clean;
 	}
 	printf("%.9g %u %u\n", a.ns / workload.objects, a.clean, a.all);
 }
