@@ -1,6 +1,8 @@
 #!/bin/sh
 # build.sh DIR: the driver, and the workloads once for each way to allocate.
 set -u
+# once a program had this name
+[ -d "$1" ] || rm -f "$1"
 # shellcheck source=benches/plugins.sh
 . "$(dirname "$0")/../plugins.sh"
 
