@@ -199,11 +199,17 @@ static void frees_under_flushes(void *(*last)(void *))
 	start(2, 0);
 	raced = make(64);
 	raced->minavail = 1000;
-	for (size_t t = 0; t < ARRAY(many); t++)
-		for (int i = 0; i < MANY; i++)
-			many[t][i] = grab(raced);
-	race(threads, until_all_are_freed);
-	all_gone(raced);
+	for (int round = 0; round < 8; round++) {
+		for (size_t t = 0; t < ARRAY(many); t++)
+			for (int i = 0; i < MANY; i++)
+				many[t][i] = grab(raced);
+		atomic_store(&freed, 0);
+		race(threads, until_all_are_freed);
+		ck_assert_uint_eq(stats(raced).used, 0);
+		pool_flush(raced);
+		ck_assert_uint_eq(stats(raced).allocated, 0);
+	}
+	ck_assert_ptr_null(pool_destroy(raced));
 	keel_deinit();
 }
 
