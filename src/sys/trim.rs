@@ -2,7 +2,7 @@
 //!
 //! Whose heap that is does not show in the symbols that are there: programs
 //! preload other allocators, and link them without using them. It shows in
-//! whose figures malloc() changes, which is looked at once.
+//! what malloc() returns, which is looked at once.
 
 use super::memory;
 use super::symbol;
@@ -37,8 +37,7 @@ pub fn trim() {
 }
 
 fn detect() -> u8 {
-    #[cfg(target_env = "gnu")]
-    if is_glibc() {
+    if cfg!(target_env = "gnu") && is_glibc(3) {
         return GLIBC;
     }
     let file = |name| find(name).and_then(|at| symbol::file_start(at.addr()));
@@ -48,21 +47,27 @@ fn detect() -> u8 {
     }
 }
 
-/// Whether glibc's figures change when malloc() gives something: its own
-/// malloc() did it, then, be it called so by whoever stands before it. To look
-/// at what lies before the object would be quicker, and a crime for checkers.
-#[cfg(target_env = "gnu")]
-fn is_glibc() -> bool {
-    let used = || {
-        // SAFETY: may be called at any time by any thread.
-        let info = unsafe { libc::mallinfo() };
-        info.uordblks.wrapping_add(info.hblkhd)
+/// Whether the word before a new object is what glibc writes there: the size
+/// of its chunk, the three low bits being flags. An object this large is
+/// neither recycled as it is nor mapped by itself.
+fn is_glibc(tries: u32) -> bool {
+    const ASKED: usize = 100_000;
+    const WORD: usize = size_of::<usize>();
+    // The compiler knows malloc(), and that nothing of it lies before it.
+    let object = core::hint::black_box(memory::alloc(ASKED, 1));
+    if object.is_null() {
+        return false;
+    }
+    let found = if object.addr() % memory::PAGE == 0 {
+        // There need be no page before it. glibc's next one lies elsewhere.
+        tries > 0 && is_glibc(tries - 1)
+    } else {
+        // SAFETY: in one page with the object.
+        let before = unsafe { object.wrapping_sub(WORD).cast::<usize>().read_unaligned() };
+        let chunk = (ASKED + WORD).next_multiple_of(2 * WORD);
+        // What is too small to be a chunk of its own stays with it.
+        (chunk..chunk + 4 * WORD).contains(&(before & !7))
     };
-    let before = used();
-    // Larger than anything that is kept ready without being counted. The
-    // compiler knows malloc(), and would leave out what nobody uses.
-    let object = core::hint::black_box(memory::alloc(100_000, 1));
-    let found = used() != before;
     // SAFETY: nobody knows the object.
     unsafe { memory::free(object) };
     found
