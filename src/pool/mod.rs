@@ -64,6 +64,8 @@ mod paths;
 #[cfg(not(loom))]
 mod registry;
 #[cfg(not(loom))]
+mod shape;
+#[cfg(not(loom))]
 mod system;
 
 #[cfg(not(loom))]

@@ -3,7 +3,7 @@
 use super::cache::{DEFAULT_CACHE_BYTES, Local};
 use super::debug::{self, Settings};
 use super::head::{Head, Links, Name, Stats};
-use super::shared::Item;
+use super::shape::Shape;
 use super::{MEM_F_EXACT, MEM_F_SHARED, MEM_F_UAF};
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use crate::sync::{Mutex, MutexGuard};
@@ -11,9 +11,6 @@ use crate::sys::{self, memory};
 use core::ffi::c_char;
 use core::mem;
 use core::ptr::{self, NonNull};
-
-/// What the system's allocator aligns to anyway.
-const DEFAULT_ALIGN: u32 = 16;
 
 /// A set of pools with their settings. Usable from its first moment, by any
 /// thread; `const`, so that pools can be made before anything else runs.
@@ -307,36 +304,6 @@ fn cut(name: &[u8]) -> [c_char; 12] {
     kept
 }
 
-/// Sizes of a pool's objects.
-#[derive(Clone, Copy)]
-struct Shape {
-    size: u32,
-    align: u32,
-    real: u32,
-}
-
-impl Shape {
-    /// None if the figures are beyond reason (a real size over 32 bits).
-    fn new(size: u32, align: u32, flags: u32, debug: u32) -> Option<Self> {
-        let word = size_of::<usize>() as u32;
-        let align = match align {
-            0 => DEFAULT_ALIGN,
-            n => n.checked_next_power_of_two()?.max(word),
-        };
-        let tag = if debug & debug::TAG != 0 { word } else { 0 };
-        // With a tag no more than a word: it has to notice small overruns.
-        let step = if tag != 0 { word } else { 16 };
-        let size = if flags & MEM_F_EXACT != 0 {
-            size
-        } else {
-            size.max(1).checked_next_multiple_of(step)?
-        };
-        // A free object holds the links of the shared list (INV-8).
-        let real = size.checked_add(tag)?.max(size_of::<Item>() as u32);
-        Some(Self { size, align, real })
-    }
-}
-
 /// What a caller of create asks for.
 struct Want {
     name: [c_char; 12],
@@ -370,18 +337,6 @@ impl Want {
         });
         head.set_shape(self.shape);
         Some(pool)
-    }
-}
-
-impl Head {
-    fn set_shape(&self, shape: Shape) {
-        self.size.store(shape.size, Ordering::Relaxed);
-        self.align.store(shape.align, Ordering::Relaxed);
-        self.real.store(shape.real, Ordering::Relaxed);
-        // At least what an object costs, or tiny ones would be cached without
-        // bound.
-        let weight = shape.size.max(size_of::<Item>() as u32);
-        self.weight.store(weight, Ordering::Relaxed);
     }
 }
 
@@ -639,21 +594,6 @@ mod tests {
         assert_eq!(size(make(&registry, 0, 0)), 16);
         assert_eq!(size(make(&registry, 0, MEM_F_EXACT)), 0);
         end(&registry);
-    }
-
-    #[test]
-    fn pool_15_links_and_tags_fit_every_size() {
-        for debug in [0, debug::TAG] {
-            for flags in [0, MEM_F_EXACT] {
-                for size in 0..100 {
-                    let shape = Shape::new(size, 0, flags, debug).unwrap();
-                    assert!(shape.size >= size);
-                    assert!(flags == 0 || shape.size == size);
-                    assert!(shape.real as usize >= size_of::<Item>());
-                    assert!(debug == 0 || shape.real >= shape.size + 8);
-                }
-            }
-        }
     }
 
     #[test]
