@@ -1,6 +1,7 @@
 //! One pool.
 
 use super::cache::Cache;
+use super::list::Links;
 use super::shared::SharedList;
 use super::{MAX_THREADS, need};
 use crate::sync::UnsafeCell;
@@ -58,20 +59,6 @@ pub(super) struct Counters {
     pub(super) used: AtomicU64,
     pub(super) failed: AtomicU64,
     pub(super) needed: AtomicU64,
-}
-
-/// A pool's place in the registry.
-#[repr(C)]
-pub(super) struct Links {
-    pub(super) next: *mut Head,
-    /// How often it was created and not destroyed; 0: gone, waiting for the
-    /// last pin.
-    pub(super) users: u32,
-    /// Threads at work on it that found it in the list.
-    pub(super) pins: u32,
-    /// Sum and number of the sizes asked for.
-    pub(super) asked_sum: u64,
-    pub(super) asked: u64,
 }
 
 /// A pool's figures; exact when no thread is inside the library.

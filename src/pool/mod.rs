@@ -56,13 +56,19 @@ mod gc;
 #[cfg(not(loom))]
 mod head;
 #[cfg(not(loom))]
+mod list;
+#[cfg(not(loom))]
 mod marks;
+#[cfg(not(loom))]
+mod merge;
 #[cfg(not(loom))]
 mod need;
 #[cfg(not(loom))]
 mod paths;
 #[cfg(not(loom))]
 mod registry;
+#[cfg(not(loom))]
+mod requests;
 #[cfg(not(loom))]
 mod shape;
 #[cfg(not(loom))]
