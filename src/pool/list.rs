@@ -2,6 +2,7 @@
 
 use super::head::Head;
 use super::requests::Requests;
+use crate::sync::atomic::Ordering;
 use crate::sys::memory;
 use core::ptr;
 
@@ -122,6 +123,22 @@ impl List {
             self.remove(pool);
             self.insert(pool);
         }
+    }
+
+    /// Ends a pool that was never used and has `users` users, no others: then
+    /// what [`bury`] takes.
+    pub(super) fn end_unused(&mut self, pool: *mut Head, users: usize) -> Option<*mut Head> {
+        // SAFETY: in the list, so it exists. Relaxed: the lock that freezes is
+        // held here.
+        if !self.contains(pool) || unsafe { &*pool }.frozen.load(Ordering::Relaxed) {
+            return None;
+        }
+        let links = self.links(pool);
+        if links.users as usize != users {
+            return None;
+        }
+        links.users = 0;
+        Some(self.remove_if_dead(pool))
     }
 
     /// Whether `pool`, which may be any address, is there and alive.

@@ -50,6 +50,8 @@ mod cache;
 #[cfg(not(loom))]
 mod debug;
 #[cfg(not(loom))]
+mod declared;
+#[cfg(not(loom))]
 mod dump;
 #[cfg(not(loom))]
 mod gc;
@@ -76,6 +78,8 @@ mod system;
 
 #[cfg(not(loom))]
 pub use cache::{DEFAULT_CACHE_BYTES, Local};
+#[cfg(not(loom))]
+pub use declared::Declaration;
 #[cfg(not(loom))]
 pub use head::{Head, Stats};
 #[cfg(not(loom))]

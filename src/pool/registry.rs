@@ -2,6 +2,7 @@
 
 use super::cache::{DEFAULT_CACHE_BYTES, Local};
 use super::debug::Settings;
+use super::declared::Declarations;
 use super::head::{Head, Name, Stats};
 use super::list::{List, bury};
 use super::merge::Want;
@@ -14,6 +15,8 @@ use core::ptr::{self, NonNull};
 /// A set of pools with their settings. Usable from its first moment, by any
 /// thread; `const`, so that pools can be made before anything else runs.
 pub struct Registry {
+    /// Taken before the list's lock where both are.
+    pub(super) declared: Mutex<Declarations>,
     pub(super) list: Mutex<List>,
     settings: Mutex<Settings>,
     cache_bytes: AtomicUsize,
@@ -26,6 +29,7 @@ impl Registry {
     /// No pool, no debugging word, the default cache size.
     pub const fn new() -> Self {
         Self {
+            declared: Mutex::new(Declarations::NONE),
             list: Mutex::new(List::EMPTY),
             settings: Mutex::new(Settings::NONE),
             cache_bytes: AtomicUsize::new(DEFAULT_CACHE_BYTES),
@@ -168,6 +172,7 @@ impl Registry {
                 left += 1;
             }
         });
+        self.clear_declared();
         if let Some(local) = local {
             self.attach(local);
         }
