@@ -183,10 +183,26 @@ impl core::fmt::Debug for Head {
 #[derive(Clone, Copy)]
 pub struct Name([c_char; 12]);
 
+impl Name {
+    pub(super) fn new(name: [c_char; 12]) -> Self {
+        Self(name)
+    }
+
+    pub(super) fn begins_with(&self, prefix: &[u8]) -> bool {
+        let mut bytes = self.bytes();
+        prefix.iter().all(|&byte| bytes.next() == Some(byte))
+    }
+
+    /// The name as it was given, up to its NUL.
+    pub(super) fn bytes(&self) -> impl Iterator<Item = u8> + '_ {
+        self.0.iter().map(|&c| c as u8).take_while(|&b| b != 0)
+    }
+}
+
 impl core::fmt::Display for Name {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         use core::fmt::Write;
-        for byte in self.0.iter().map(|&c| c as u8).take_while(|&b| b != 0) {
+        for byte in self.bytes() {
             let fit = byte.is_ascii_graphic() || byte == b' ';
             f.write_char(if fit { byte as char } else { '?' })?;
         }

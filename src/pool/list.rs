@@ -68,6 +68,15 @@ impl List {
         next
     }
 
+    pub(super) fn count_alive(&mut self) -> usize {
+        let first = self.next_alive(ptr::null_mut());
+        core::iter::successors((!first.is_null()).then_some(first), |&pool| {
+            let next = self.next_alive(pool);
+            (!next.is_null()).then_some(next)
+        })
+        .count()
+    }
+
     pub(super) fn insert(&mut self, pool: *mut Head) {
         // SAFETY: the caller's pool exists.
         let size = unsafe { (*pool).size() };

@@ -230,6 +230,24 @@ impl Registry {
         }
     }
 
+    /// Pins all pools and calls `f`, under the lock, with the place of each in
+    /// the list, its address and its users; nothing of it if there are more
+    /// than `room`. Their number.
+    pub(super) fn pin_all(&self, room: usize, mut f: impl FnMut(usize, *const Head, u32)) -> usize {
+        let mut list = self.list.lock();
+        let count = list.count_alive();
+        if count <= room {
+            let mut pool = ptr::null_mut();
+            for place in 0..count {
+                pool = list.next_alive(pool);
+                let links = list.links(pool);
+                links.pins += 1;
+                f(place, pool, links.users);
+            }
+        }
+        count
+    }
+
     /// The pool that the thread has not put an object into for longest, among
     /// those of which it caches some. Pinned: the caller owes an
     /// [`unpin`](Self::unpin).
