@@ -50,6 +50,8 @@ mod cache;
 #[cfg(not(loom))]
 mod debug;
 #[cfg(not(loom))]
+mod debug_help;
+#[cfg(not(loom))]
 mod declared;
 #[cfg(not(loom))]
 mod dump;
@@ -78,6 +80,8 @@ mod system;
 
 #[cfg(not(loom))]
 pub use cache::{DEFAULT_CACHE_BYTES, Local};
+#[cfg(not(loom))]
+pub use debug_help::Parsed;
 #[cfg(not(loom))]
 pub use declared::Declaration;
 #[cfg(not(loom))]
