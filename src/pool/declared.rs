@@ -22,8 +22,8 @@ pub struct Declaration {
     pub pool: *mut *mut Head,
     /// The arguments of [`Registry::create`].
     pub name: *const c_char,
-    /// As above.
-    pub size: u32,
+    /// As above; more than 32 bits are refused.
+    pub size: usize,
     /// As above.
     pub align: u32,
     /// As above.
@@ -32,15 +32,16 @@ pub struct Declaration {
 }
 
 impl Declaration {
-    fn request(&self) -> Request {
+    /// None if the size is beyond reason.
+    fn request(&self) -> Option<Request> {
         // SAFETY: by the contract of declare, a C string that stays.
         let name = unsafe { CStr::from_ptr(self.name) };
-        Request {
+        Some(Request {
             name: cut(name.to_bytes()),
-            size: self.size,
+            size: u32::try_from(self.size).ok()?,
             align: self.align,
             flags: self.flags,
-        }
+        })
     }
 
     fn pool(&self) -> *mut Head {
@@ -111,7 +112,7 @@ impl Registry {
     }
 
     fn make_declared(&self, record: &Declaration) -> Result<(), i32> {
-        let want: Want = self.want(record.request())?;
+        let want: Want = self.want(record.request().ok_or(sys::EINVAL)?)?;
         let claimed = self.list.lock().claim(&want);
         let pool = match claimed {
             Some(pool) => pool,
@@ -139,8 +140,8 @@ impl Registry {
         };
         let mut list = self.list.lock();
         let pool = record.pool();
-        if list.contains(pool) {
-            list.links(pool).requests.leave(&record.request());
+        if let Some(request) = record.request().filter(|_| list.contains(pool)) {
+            list.links(pool).requests.leave(&request);
         }
     }
 
@@ -196,7 +197,7 @@ mod tests {
     use super::*;
     use crate::pool::MEM_F_SHARED;
 
-    fn record(place: &mut *mut Head, name: &'static CStr, size: u32) -> Declaration {
+    fn record(place: &mut *mut Head, name: &'static CStr, size: usize) -> Declaration {
         Declaration {
             pool: place,
             name: name.as_ptr(),
@@ -342,9 +343,11 @@ mod tests {
     fn what_cannot_be_made_is_not_kept() {
         let registry = Registry::new();
         let mut a = ptr::null_mut();
-        let mut one = record(&mut a, c"huge", u32::MAX);
-        assert_eq!(declare(&registry, &mut one), -sys::EINVAL);
-        assert!(one.pool().is_null());
+        for size in [u32::MAX as usize, (1 << 32) + 64] {
+            let mut one = record(&mut a, c"huge", size);
+            assert_eq!(declare(&registry, &mut one), -sys::EINVAL);
+            assert!(one.pool().is_null());
+        }
         assert_eq!(registry.make_declared_pools(), 0);
         assert_eq!(destroy_all(&registry), 0);
     }
