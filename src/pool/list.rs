@@ -186,7 +186,7 @@ pub(super) unsafe fn bury(pool: *mut Head) {
         (*pool).empty_shared();
         (*pool).links.with_mut(|links| (*links).requests.clear());
         for cache in &(*pool).cache {
-            cache.drop_ring();
+            cache.drop_stack();
         }
         memory::free(pool.cast());
     }

@@ -19,7 +19,7 @@ impl Head {
     ///
     /// # Safety
     /// `object` is one of this pool, in the caller's hands.
-    pub(super) unsafe fn mark_live(&self, object: *mut u8) {
+    pub(super) unsafe fn mark_live(&self, object: *mut u8, _from: usize) {
         if self.has(TAG) {
             let tag = core::ptr::from_ref(self).addr();
             // SAFETY: the tag is part of the object's memory.
@@ -31,7 +31,7 @@ impl Head {
     ///
     /// # Safety
     /// As the caller of free promises; this is where broken promises show.
-    pub(super) unsafe fn mark_free(&self, object: *mut u8, registry: &Registry) {
+    pub(super) unsafe fn mark_free(&self, object: *mut u8, _from: usize, registry: &Registry) {
         if !self.has(TAG) {
             return;
         }

@@ -43,6 +43,7 @@
 //! the other way round; so `used ≤ allocated` at all times, and at rest
 //! `allocated = live + cached + shared`, `used = live + cached` (INV-1).
 
+pub mod buckets;
 pub mod shared;
 
 #[cfg(not(loom))]
@@ -62,6 +63,8 @@ mod head;
 #[cfg(not(loom))]
 mod list;
 #[cfg(not(loom))]
+mod local;
+#[cfg(not(loom))]
 mod marks;
 #[cfg(not(loom))]
 mod merge;
@@ -74,18 +77,21 @@ mod registry;
 #[cfg(not(loom))]
 mod requests;
 #[cfg(not(loom))]
+mod settle;
+#[cfg(not(loom))]
 mod shape;
 #[cfg(not(loom))]
 mod system;
 
 #[cfg(not(loom))]
-pub use cache::{DEFAULT_CACHE_BYTES, Local};
 #[cfg(not(loom))]
 pub use debug_help::Parsed;
 #[cfg(not(loom))]
 pub use declared::Declaration;
 #[cfg(not(loom))]
 pub use head::{Head, Stats};
+#[cfg(not(loom))]
+pub use local::{DEFAULT_CACHE_BYTES, Local};
 #[cfg(not(loom))]
 pub use registry::Registry;
 

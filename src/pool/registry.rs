@@ -1,10 +1,11 @@
 //! All pools: creation and merging, destruction, and walking the list.
 
-use super::cache::{DEFAULT_CACHE_BYTES, Local};
+use super::buckets;
 use super::debug::Settings;
 use super::declared::Declarations;
 use super::head::{Head, Name, Stats};
 use super::list::{List, bury};
+use super::local::{DEFAULT_CACHE_BYTES, Local};
 use super::merge::Want;
 use super::requests::{Entry, Request, Spare, cut};
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
@@ -21,6 +22,8 @@ pub struct Registry {
     settings: Mutex<Settings>,
     cache_bytes: AtomicUsize,
     started: AtomicBool,
+    /// Buckets of the pools that are made from now on.
+    buckets: AtomicU32,
     pub(super) gc_epoch: AtomicU32,
     pub(super) draws: AtomicU32,
 }
@@ -34,6 +37,7 @@ impl Registry {
             settings: Mutex::new(Settings::NONE),
             cache_bytes: AtomicUsize::new(DEFAULT_CACHE_BYTES),
             started: AtomicBool::new(false),
+            buckets: AtomicU32::new(1),
             gc_epoch: AtomicU32::new(0),
             draws: AtomicU32::new(0),
         }
@@ -48,6 +52,15 @@ impl Registry {
             bytes
         };
         self.cache_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Says how many threads there will be, before they come.
+    pub fn set_threads(&self, threads: usize) {
+        let buckets = buckets::wanted(threads) as u32;
+        self.buckets.store(buckets, Ordering::Relaxed);
+        self.visit(|pool| {
+            pool.buckets.fetch_max(buckets, Ordering::Relaxed);
+        });
     }
 
     /// Prepares the caches of a thread that registers.
@@ -112,6 +125,9 @@ impl Registry {
             return Ok(pool);
         }
         let built = want.build().ok_or(sys::ENOMEM)?;
+        // SAFETY: nobody else knows the pool yet.
+        let buckets = unsafe { &built.as_ref().buckets };
+        buckets.store(self.buckets.load(Ordering::Relaxed), Ordering::Relaxed);
         let mut list = self.list.lock();
         // Another thread may have come with the same.
         if let Some(pool) = list.join(want, &mut spare) {
@@ -253,13 +269,14 @@ impl Registry {
     /// [`unpin`](Self::unpin).
     pub(super) fn pin_coldest(&self, local: &Local) -> Option<*mut Head> {
         let mut list = self.list.lock();
-        let mut coldest: Option<(u64, *mut Head)> = None;
+        let mut coldest: Option<(u32, *mut Head)> = None;
         let mut pool = list.next_alive(ptr::null_mut());
         while !pool.is_null() {
             // SAFETY: in the list, so it exists.
             let cache = unsafe { (*pool).cache_of(local) };
-            if cache.len() > 0 && coldest.is_none_or(|(stamp, _)| cache.stamp() < stamp) {
-                coldest = Some((cache.stamp(), pool));
+            let age = cache.age(local.clock());
+            if cache.len() > 0 && coldest.is_none_or(|(oldest, _)| age > oldest) {
+                coldest = Some((age, pool));
             }
             pool = list.next_alive(pool);
         }
