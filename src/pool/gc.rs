@@ -5,7 +5,7 @@ use super::head::Head;
 use super::local::Local;
 use super::need::Keep;
 use super::registry::Registry;
-use super::shared::{CLUSTER_MAX, Item};
+use super::shared::CLUSTER_MAX;
 use crate::sync::atomic::Ordering;
 use crate::sys::memory;
 use core::ptr;
@@ -89,14 +89,14 @@ impl Head {
             let n = unsafe { cluster.untie(self.slots(), &mut objects) };
             for object in &objects[..n] {
                 // SAFETY: the list was detached, so its objects are ours.
-                unsafe { self.dispose(object.cast()) };
+                unsafe { self.dispose(*object) };
             }
         }
     }
 
     /// Gives shared objects to the system until `minavail` are left (INV-12).
     fn trim(&self) {
-        let mut objects = [ptr::null_mut::<Item>(); CLUSTER_MAX];
+        let mut objects = [ptr::null_mut(); CLUSTER_MAX];
         for bucket in 0..self.buckets() {
             while self.shared_len() > u64::from(self.minavail()) {
                 let Some(cluster) = self.shared.pop_from(bucket) else {
@@ -107,7 +107,7 @@ impl Head {
                 let excess = self.claim_excess(n as u64);
                 for object in &objects[..excess] {
                     // SAFETY: popped, so ours; accounted by claim_excess().
-                    unsafe { self.system_free(object.cast()) };
+                    unsafe { self.system_free(*object) };
                 }
                 if excess < n {
                     // SAFETY: popped, so ours.

@@ -6,7 +6,7 @@ use super::head::Head;
 use super::local::Local;
 use super::need::{self, Keep};
 use super::registry::Registry;
-use super::shared::{CLUSTER_MAX, Cluster, Item};
+use super::shared::{CLUSTER_MAX, Cluster};
 use super::{POOL_F_MUST_ZERO, POOL_F_NO_FAIL, debug};
 use crate::sync::atomic::Ordering;
 use core::ptr::{self, NonNull};
@@ -200,21 +200,15 @@ impl Head {
             let cache = self.cache_of(local);
             let room = local.limit().saturating_sub(local.bytes()) / self.weight();
             let room = room + (cache.charged() - cache.len()) as usize;
-            for object in objects[1..n.min(room + 1)].iter() {
-                let Some(object) = NonNull::new(object.cast()) else {
-                    break;
-                };
-                if !cache.push(object, local.clock()) {
-                    break;
-                }
-                taken += 1;
-            }
+            taken += cache.fill(&objects[1..n.min(room + 1)]);
             self.charge(local, cache.charged().max(cache.len()));
         }
         self.shared.add_used(bucket, taken as u64);
-        // SAFETY: the objects are ours.
-        unsafe { self.share(&objects[taken..n]) };
-        objects[0].cast()
+        if taken < n {
+            // SAFETY: the objects are ours.
+            unsafe { self.share(&objects[taken..n]) };
+        }
+        objects[0]
     }
 
     /// Puts free objects into the shared list.
@@ -222,7 +216,7 @@ impl Head {
     /// # Safety
     /// The objects are this pool's, in the caller's hands, no longer counted
     /// as used.
-    pub(super) unsafe fn share(&self, objects: &[*mut Item]) {
+    pub(super) unsafe fn share(&self, objects: &[*mut u8]) {
         // SAFETY: by this function's contract; the room was reckoned with.
         let cluster = unsafe { Cluster::tie(objects, self.slots()) };
         self.shared
@@ -230,11 +224,11 @@ impl Head {
     }
 
     /// The bucket that a cluster of these objects goes to.
-    fn bucket_of<T>(&self, objects: &[*mut T]) -> usize {
+    fn bucket_of(&self, objects: &[*mut u8]) -> usize {
         let first = objects.first().map_or(0, |o| o.addr());
         // Fibonacci hashing: the low bits of addresses are all alike.
         let hash = (first as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        (hash >> 32) as usize % self.buckets()
+        (hash >> 32) as usize & (self.buckets() - 1)
     }
 
     /// Ends the use of up to a cluster of objects: the shared list gets those
@@ -247,38 +241,36 @@ impl Head {
         if batch.is_empty() {
             return;
         }
-        let n = batch.len();
-        let stay = self.keep(keep, n);
+        let n = batch.len() as u64;
+        let (allocated, used) = self.snapshot();
+        let (stay, go) = batch.split_at(self.keep(keep, n, allocated, used) as usize);
         // Before the objects become visible to others: see mod.rs, Counters.
-        self.shared.sub_used(self.bucket_of(batch), n as u64);
-        self.feed_need(self.snapshot().1, 1);
-        let mut items = [ptr::null_mut::<Item>(); CLUSTER_MAX];
-        for (item, &object) in items.iter_mut().zip(&batch[..stay]) {
-            *item = object.cast();
+        self.shared.sub_used(self.bucket_of(batch), n);
+        self.feed_need(used.saturating_sub(n), 1);
+        if !stay.is_empty() {
+            // SAFETY: the objects are ours.
+            unsafe { self.share(stay) };
         }
-        // SAFETY: the objects are ours.
-        unsafe { self.share(&items[..stay]) };
-        for &object in &batch[stay..] {
+        for &object in go {
             // SAFETY: same.
             unsafe { self.dispose(object) };
         }
     }
 
     /// How many of `n` objects whose use ends stay in the shared list.
-    fn keep(&self, keep: Keep, n: usize) -> usize {
+    fn keep(&self, keep: Keep, n: u64, allocated: u64, used: u64) -> u64 {
         if self.has(debug::NO_CACHE | debug::NO_GLOBAL) {
             return 0;
         }
+        let minavail = u64::from(self.minavail());
         match keep {
             Keep::Nothing => 0,
-            Keep::Floor => {
-                let lacking = u64::from(self.minavail()).saturating_sub(self.shared_len());
-                lacking.min(n as u64) as usize
-            }
+            Keep::Floor => minavail
+                .saturating_sub(allocated.saturating_sub(used))
+                .min(n),
             Keep::Needed => {
-                let (allocated, used) = self.snapshot();
                 let needed = self.counters.needed.load(Ordering::Relaxed);
-                match need::releasable(allocated, used, needed, self.minavail().into()) {
+                match need::releasable(allocated, used, needed, minavail) {
                     0 => 0,
                     // A cluster once begun is completed.
                     _ => n,
