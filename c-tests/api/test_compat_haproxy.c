@@ -3,18 +3,17 @@
 
 #include <check.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <keel/compat/haproxy.h>
 
+#include "memory.h"
 #include "suite.h"
 
 struct session { char name[100]; };
@@ -350,59 +349,16 @@ START_TEST(a_program_without_its_pools_ends)
 }
 END_TEST
 
-/* Under a checker the address space is not the program's own. */
-static int checked(void)
-{
-	const char *preload = getenv("LD_PRELOAD");
-
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-	return 1;
-#endif
-	return preload && strstr(preload, "vgpreload");
-}
-
-/* Takes all memory that <limit> leaves, down to the smallest pieces. */
-static void *take_all_memory(struct rlimit *now)
-{
-	struct rlimit tight;
-	void **last = NULL, **piece;
-
-	getrlimit(RLIMIT_AS, now);
-	tight = *now;
-	tight.rlim_cur = 0;
-	setrlimit(RLIMIT_AS, &tight);
-	for (size_t size = 1 << 20; size > 0; size -= size > 1024 ? size / 2 : 16) {
-		while ((piece = malloc(size))) {
-			*piece = last;
-			last = piece;
-		}
-	}
-	return last;
-}
-
-static void give_all_memory_back(void *last, const struct rlimit *now)
-{
-	void **piece = last;
-
-	setrlimit(RLIMIT_AS, now);
-	while ((piece = last)) {
-		last = *piece;
-		free(piece);
-	}
-}
-
 START_TEST(creation_without_memory_leaves_nothing_behind)
 {
 	struct pool_head *shared = create_pool("shared", 12000, MEM_F_SHARED);
 	struct pool_head *pool = NULL, *made[2];
 	struct keel_pool_registration record = { &pool, "late", 9000, 0, MEM_F_SHARED, NULL };
 	struct rlimit now;
-	int errors[2], registers[2], plain, sorted;
+	int errors[2], registers[2];
 	void *last, *again[2];
 	void *volatile small;           /* or the compiler leaves it out */
-	int null = open("/dev/null", O_WRONLY);
 
-	ck_assert_int_ge(null, 0);
 	if (checked())
 		return;
 	small = malloc(48);             /* a request's */
@@ -419,8 +375,6 @@ START_TEST(creation_without_memory_leaves_nothing_behind)
 	/* What was taken for the request was given back. */
 	for (int i = 0; i < 2; i++)
 		again[i] = malloc(48);
-	plain = keel_dump_pools_with(null, "detailed");
-	sorted = keel_dump_pools_with(null, "byname");
 	give_all_memory_back(last, &now);
 	ck_assert_ptr_null(made[0]);
 	ck_assert_ptr_null(made[1]);
@@ -431,15 +385,12 @@ START_TEST(creation_without_memory_leaves_nothing_behind)
 	ck_assert_ptr_null(pool);
 	ck_assert_ptr_nonnull(again[0]);
 	ck_assert_ptr_null(again[1]);
-	ck_assert_int_gt(plain, 0);
-	ck_assert_int_eq(sorted, -ENOMEM);
 	free(again[0]);
 	/* One use, not two. */
 	ck_assert_ptr_null(pool_destroy(shared));
 	ck_assert_int_eq(keel_pool_register(&record), 0);
 	ck_assert_ptr_nonnull(pool);
 	keel_pool_unregister(&record);
-	close(null);
 }
 END_TEST
 

@@ -3,6 +3,7 @@
 
 #include <check.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +12,7 @@
 
 #include <keel/keel.h>
 
+#include "memory.h"
 #include "suite.h"
 
 #define MANY 1000
@@ -218,6 +220,35 @@ START_TEST(pool_31_destroyed_pools_are_in_no_report)
 }
 END_TEST
 
+START_TEST(pool_36_a_report_without_memory_is_plain_or_none)
+{
+	static const char *const words[] = { NULL, "match m detailed 5", "byname", "bysize 1", "byusage match m" };
+	int null = open("/dev/null", O_WRONLY);
+	struct rlimit now;
+	int answers[5];
+	void *last;
+
+	ck_assert_int_ge(null, 0);
+	if (checked())
+		return;
+	for (int i = 0; i < MANY; i++)
+		make("many", 1000 + i, 0);
+	last = take_all_memory(&now);
+	for (int i = 0; i < 5; i++)
+		answers[i] = keel_dump_pools_with(null, words[i]);
+	give_all_memory_back(last, &now);
+	for (int i = 0; i < 2; i++)
+		ck_assert_int_gt(answers[i], 0);
+	for (int i = 2; i < 5; i++)
+		ck_assert_int_eq(answers[i], -ENOMEM);
+	close(null);
+	/* The pools are as they were: nothing holds them. */
+	ck_assert_int_eq(count(dump("byname"), "\n  - Pool many ("), MANY);
+	pool_destroy_all();
+	ck_assert_str_eq(names(NULL), "");
+}
+END_TEST
+
 /* Sums of sizes that are far beyond 32 bits; nobody touches the memory. */
 START_TEST(pool_32_totals_have_64_bits)
 {
@@ -407,6 +438,7 @@ int main(void)
 	tcase_add_test(words, details_show_who_asked);
 	tcase_add_test(whole, pool_34_reports_are_complete_and_say_when_not);
 	tcase_add_test(whole, pool_31_destroyed_pools_are_in_no_report);
+	tcase_add_test(whole, pool_36_a_report_without_memory_is_plain_or_none);
 	tcase_add_test(whole, pool_32_totals_have_64_bits);
 	tcase_add_test(whole, the_table_agrees_with_the_figures);
 	tcase_add_test(meanwhile, no_lock_is_held_across_output);
