@@ -7,7 +7,7 @@ use super::need::Keep;
 use super::registry::Registry;
 use super::shared::CLUSTER_MAX;
 use crate::sync::atomic::Ordering;
-use crate::sys::memory;
+use crate::sys::trim;
 use core::ptr;
 
 impl Registry {
@@ -28,7 +28,7 @@ impl Registry {
             }
             pool.trim();
         });
-        memory::trim();
+        trim::trim();
     }
 
     /// Counts the calls of [`gc`](Self::gc).
