@@ -1,6 +1,8 @@
 //! The only door to libc: memory, clock, threads, descriptors.
 
 pub mod clock;
+#[cfg(not(loom))]
+pub mod environment;
 pub mod epoll;
 pub mod file;
 #[cfg(not(loom))]
@@ -12,6 +14,8 @@ pub mod membarrier;
 pub mod memory;
 #[cfg(not(loom))]
 pub mod random;
+#[cfg(not(loom))]
+pub mod symbol;
 pub mod thread;
 pub mod tsc;
 
