@@ -148,13 +148,13 @@ impl World {
             }
             Op::AllocNocache(p) => {
                 // SAFETY: the pool exists.
-                let object = unsafe { self.registry.alloc_nocache(self.pool(p)) };
+                let object = unsafe { self.registry.alloc_nocache(self.pool(p), 0) };
                 self.received(p, object, false);
             }
             Op::FreeNocache(p) => {
                 if let Some(object) = self.give_up(p) {
                     // SAFETY: a live object of the pool.
-                    unsafe { self.registry.free_nocache(self.pool(p), object) };
+                    unsafe { self.registry.free_nocache(self.pool(p), object, 0) };
                 }
             }
             Op::Flush(p) => {
@@ -548,8 +548,8 @@ fn pool_17_tags_on_every_path() {
                 for _ in 0..50 {
                     let object = registry.alloc(pool, from, 0);
                     registry.free(pool, to, object);
-                    let object = registry.alloc_nocache(pool);
-                    registry.free_nocache(pool, object);
+                    let object = registry.alloc_nocache(pool, 0);
+                    registry.free_nocache(pool, object, 0);
                 }
             }
         }

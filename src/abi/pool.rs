@@ -191,7 +191,7 @@ pub unsafe extern "C" fn pool_alloc_nocache(pool: *mut pool_head) -> *mut c_void
         null_pool();
     }
     // SAFETY: the caller's pool exists.
-    let object = unsafe { pools().alloc_nocache(&*pool.cast::<Head>()) };
+    let object = unsafe { pools().alloc_nocache(&*pool.cast::<Head>(), 0) };
     if object.is_null() {
         sys::set_errno(sys::ENOMEM);
     }
@@ -230,7 +230,7 @@ pub unsafe extern "C" fn pool_free_nocache(pool: *mut pool_head, ptr: *mut c_voi
         null_pool();
     }
     // SAFETY: the caller's pool exists and the object is one of its own.
-    unsafe { pools().free_nocache(&*pool.cast::<Head>(), ptr.cast()) };
+    unsafe { pools().free_nocache(&*pool.cast::<Head>(), ptr.cast(), 0) };
 }
 
 /// Gives the free objects of the pool's shared list to the system, whatever
@@ -400,7 +400,7 @@ unsafe fn alloc(pool: *mut pool_head, flags: c_uint) -> *mut c_void {
 #[inline(never)]
 fn miss(pool: &Head, flags: c_uint) -> *mut c_void {
     // SAFETY: the pool is alive; the local caches are this thread's.
-    let object = unsafe { pools().miss(pool, runtime::pool_local(), flags) };
+    let object = unsafe { pools().miss(pool, runtime::pool_local(), flags, 0) };
     if object.is_null() {
         sys::set_errno(sys::ENOMEM);
     }

@@ -5,6 +5,7 @@ use super::cache::Local;
 use super::head::Head;
 use super::need::Keep;
 use super::registry::Registry;
+use super::seal::Place;
 use crate::sync::atomic::Ordering;
 use crate::sys::memory;
 
@@ -72,7 +73,10 @@ impl Head {
         for cache in &self.cache {
             while let Some(object) = cache.pop_oldest() {
                 // SAFETY: taken out of a cache that nobody else uses.
-                unsafe { self.retire(&[object.as_ptr()], Keep::Nothing) };
+                unsafe {
+                    self.check_seal(object.as_ptr(), Place::Cache, 0);
+                    self.retire(&[object.as_ptr()], Keep::Nothing);
+                }
             }
             cache.drop_ring();
         }
@@ -83,7 +87,10 @@ impl Head {
         for mut cluster in self.shared.0.take_all() {
             while let Some(item) = cluster.take() {
                 // SAFETY: the list was detached, so its objects are ours.
-                unsafe { self.dispose(item.cast()) };
+                unsafe {
+                    self.check_seal(item.cast(), Place::Shared, 0);
+                    self.dispose(item.cast());
+                }
             }
         }
     }
@@ -101,7 +108,10 @@ impl Head {
                     break;
                 }
                 // SAFETY: popped, so ours; claim_excess() accounted it.
-                unsafe { self.system_free(item.cast()) };
+                unsafe {
+                    self.check_seal(item.cast(), Place::Shared, 0);
+                    self.system_free(item.cast());
+                }
             }
             self.shared.0.push(cluster);
         }

@@ -1,6 +1,7 @@
 //! One pool.
 
 use super::cache::Cache;
+use super::seal::Patterns;
 use super::shared::SharedList;
 use super::{MAX_THREADS, need};
 use crate::sync::UnsafeCell;
@@ -31,6 +32,8 @@ pub struct Head {
 
     pub(super) counters: Counters,
     pub(super) shared: Line<SharedList>,
+    /// For the word `integrity`.
+    pub(super) patterns: Patterns,
     /// Under the registry's lock.
     pub(super) links: UnsafeCell<Links>,
     pub(super) cache: [Cache; MAX_THREADS],

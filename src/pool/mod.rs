@@ -64,6 +64,10 @@ mod paths;
 #[cfg(not(loom))]
 mod registry;
 #[cfg(not(loom))]
+mod report;
+#[cfg(not(loom))]
+mod seal;
+#[cfg(not(loom))]
 mod shape;
 #[cfg(not(loom))]
 mod system;

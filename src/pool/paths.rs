@@ -5,6 +5,7 @@ use super::cache::{CLUSTER, Cache, Local};
 use super::head::Head;
 use super::need::Keep;
 use super::registry::Registry;
+use super::seal::Place;
 use super::shared::{Cluster, Item};
 use super::{POOL_F_MUST_ZERO, POOL_F_NO_FAIL, debug, need};
 use crate::sync::atomic::Ordering;
@@ -21,7 +22,7 @@ impl Registry {
         match pool.hit(local, flags) {
             Some(object) => object.as_ptr(),
             // SAFETY: by this function's contract.
-            None => unsafe { self.miss(pool, local, flags) },
+            None => unsafe { self.miss(pool, local, flags, 0) },
         }
     }
 
@@ -45,20 +46,20 @@ impl Registry {
             }
         }
         // SAFETY: by this function's contract.
-        unsafe { self.free_slow(pool, local, object) };
+        unsafe { self.free_slow(pool, local, object, 0) };
     }
 
     /// An object straight from the system, accounted and marked.
     ///
     /// # Safety
     /// As for [`alloc`](Self::alloc).
-    pub unsafe fn alloc_nocache(&self, pool: &Head) -> *mut u8 {
+    pub unsafe fn alloc_nocache(&self, pool: &Head, from: usize) -> *mut u8 {
         self.freeze(pool);
         let object = pool.obtain();
         if !object.is_null() {
             // SAFETY: the object is this pool's and in our hands.
             unsafe {
-                pool.mark_live(object);
+                pool.mark_live(object, from);
                 pool.fill(object, 0);
             }
         }
@@ -69,13 +70,13 @@ impl Registry {
     ///
     /// # Safety
     /// As for [`free`](Self::free).
-    pub unsafe fn free_nocache(&self, pool: &Head, object: *mut u8) {
+    pub unsafe fn free_nocache(&self, pool: &Head, object: *mut u8, from: usize) {
         if object.is_null() {
             return;
         }
         // SAFETY: by this function's contract.
         unsafe {
-            pool.mark_free(object, self);
+            pool.mark_free(object, from, self);
             pool.retire(&[object], Keep::Nothing);
         }
     }
@@ -86,7 +87,13 @@ impl Registry {
     /// As for `alloc`.
     #[cold]
     #[inline(never)]
-    pub unsafe fn miss(&self, pool: &Head, local: Option<&Local>, flags: u32) -> *mut u8 {
+    pub unsafe fn miss(
+        &self,
+        pool: &Head,
+        local: Option<&Local>,
+        flags: u32,
+        from: usize,
+    ) -> *mut u8 {
         if pool.has(debug::FAIL)
             && flags & POOL_F_NO_FAIL == 0
             && self.is_started()
@@ -97,9 +104,9 @@ impl Registry {
         }
         let mut object = ptr::null_mut();
         if !pool.has(debug::NO_CACHE) {
-            object = match local.and_then(|local| pool.take_cached(local)) {
+            object = match local.and_then(|local| pool.take_cached(local, from)) {
                 Some(object) => object.as_ptr(),
-                None => pool.refill(local),
+                None => pool.refill(local, from),
             };
         }
         if object.is_null() {
@@ -109,18 +116,28 @@ impl Registry {
         if !object.is_null() {
             // SAFETY: the object is this pool's and in our hands.
             unsafe {
-                pool.mark_live(object);
+                pool.mark_live(object, from);
                 pool.fill(object, flags);
             }
         }
         object
     }
 
+    /// The rest of [`free`](Self::free).
+    ///
+    /// # Safety
+    /// As for `free`.
     #[cold]
     #[inline(never)]
-    unsafe fn free_slow(&self, pool: &Head, local: Option<&Local>, object: NonNull<u8>) {
+    pub unsafe fn free_slow(
+        &self,
+        pool: &Head,
+        local: Option<&Local>,
+        object: NonNull<u8>,
+        from: usize,
+    ) {
         // SAFETY: by the contract of free.
-        unsafe { pool.mark_free(object.as_ptr(), self) };
+        unsafe { pool.mark_free(object.as_ptr(), from, self) };
         if let Some(local) = local {
             if !pool.has(debug::NO_CACHE) && pool.put_cached(local, object) {
                 if pool.crowds(local) {
@@ -143,7 +160,10 @@ impl Registry {
         if pool.weight() > limit {
             if let Some(object) = pool.take_newest(local) {
                 // SAFETY: taken out of the cache, the object is ours.
-                unsafe { pool.retire(&[object.as_ptr()], Keep::Needed) };
+                unsafe {
+                    pool.check_seal(object.as_ptr(), Place::Cache, 0);
+                    pool.retire(&[object.as_ptr()], Keep::Needed);
+                }
             }
             return;
         }
@@ -221,12 +241,14 @@ impl Head {
         Some(object)
     }
 
-    fn take_cached(&self, local: &Local) -> Option<NonNull<u8>> {
-        if self.has(debug::COLD_FIRST) {
-            self.take_oldest(local)
-        } else {
-            self.take_newest(local)
-        }
+    fn take_cached(&self, local: &Local, from: usize) -> Option<NonNull<u8>> {
+        let object = match self.has(debug::COLD_FIRST) {
+            true => self.take_oldest(local)?,
+            false => self.take_newest(local)?,
+        };
+        // SAFETY: taken out of the cache, the object is ours.
+        unsafe { self.check_seal(object.as_ptr(), Place::Cache, from) };
+        Some(object)
     }
 
     /// Puts an object into the thread's cache; false if that cannot grow.
@@ -236,22 +258,28 @@ impl Head {
         let done = cache.push(object, now) || cache.grow() && cache.push(object, now);
         if done {
             local.add(self.weight());
+            // SAFETY: the object is in our own cache.
+            unsafe { self.seal(object.as_ptr(), Place::Cache) };
         }
         done
     }
 
     /// Takes a cluster from the shared list: one object for the caller, the
     /// others into its cache as far as that has room.
-    fn refill(&self, local: Option<&Local>) -> *mut u8 {
+    fn refill(&self, local: Option<&Local>, from: usize) -> *mut u8 {
         let Some(mut cluster) = self.shared.0.pop() else {
             return ptr::null_mut();
         };
         let Some(object) = cluster.take() else {
             return ptr::null_mut();
         };
+        // SAFETY: taken from the list, the object is ours.
+        unsafe { self.check_seal(object.cast(), Place::Shared, from) };
         let mut taken = 1;
         if let Some(local) = local {
             while let Some(item) = cluster.take() {
+                // SAFETY: as above.
+                unsafe { self.check_seal(item.cast(), Place::Shared, from) };
                 let fits = local.bytes() + self.weight() <= local.limit();
                 if !fits || !NonNull::new(item.cast()).is_some_and(|o| self.put_cached(local, o)) {
                     // SAFETY: just taken out of the cluster.
@@ -276,6 +304,8 @@ impl Head {
                 break;
             };
             batch[n] = object.as_ptr();
+            // SAFETY: taken out of the cache, the object is ours.
+            unsafe { self.check_seal(batch[n], Place::Cache, 0) };
             n += 1;
         }
         // SAFETY: taken out of the cache, the objects are ours.
@@ -320,6 +350,7 @@ impl Head {
             let item = object.cast::<Item>();
             // SAFETY: the objects are ours, and at least an Item long.
             unsafe {
+                self.seal(object, Place::Shared);
                 item.write(Item::new());
                 cluster.add(item);
             }

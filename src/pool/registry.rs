@@ -1,14 +1,14 @@
 //! All pools: creation and merging, destruction, and walking the list.
 
 use super::cache::{DEFAULT_CACHE_BYTES, Local};
-use super::debug::{self, Settings};
-use super::head::{Head, Links, Name, Stats};
+use super::debug::{self, Settings, Source};
+use super::head::{Head, Links, Stats};
 use super::shape::Shape;
 use super::{MEM_F_EXACT, MEM_F_SHARED, MEM_F_UAF};
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use crate::sync::{Mutex, MutexGuard};
 use crate::sys::{self, memory};
-use core::ffi::c_char;
+use core::ffi::{CStr, c_char};
 use core::mem;
 use core::ptr::{self, NonNull};
 
@@ -16,7 +16,7 @@ use core::ptr::{self, NonNull};
 /// thread; `const`, so that pools can be made before anything else runs.
 pub struct Registry {
     list: Mutex<List>,
-    settings: Mutex<Settings>,
+    source: Mutex<Source>,
     cache_bytes: AtomicUsize,
     started: AtomicBool,
     pub(super) gc_epoch: AtomicU32,
@@ -26,11 +26,17 @@ pub struct Registry {
 impl Registry {
     /// No pool, no debugging word, the default cache size.
     pub const fn new() -> Self {
+        Self::with_words_of(None)
+    }
+
+    /// As [`new`](Self::new), with the debugging words of an environment
+    /// variable, which is read once, before any pool is made.
+    pub const fn with_words_of(variable: Option<&'static CStr>) -> Self {
         Self {
             list: Mutex::new(List {
                 first: ptr::null_mut(),
             }),
-            settings: Mutex::new(Settings::NONE),
+            source: Mutex::new(Source::new(variable)),
             cache_bytes: AtomicUsize::new(DEFAULT_CACHE_BYTES),
             started: AtomicBool::new(false),
             gc_epoch: AtomicU32::new(0),
@@ -65,19 +71,20 @@ impl Registry {
     }
 
     pub(super) fn settings(&self) -> Settings {
-        *self.settings.lock()
+        *self.source.lock().settings()
     }
 
     /// Applies debugging words to the pools that will be created from now on:
-    /// 0, or -EINVAL or -ENOTSUP with nothing changed.
+    /// 0, or -EINVAL with nothing changed.
     pub fn debug(&self, words: &[u8]) -> i32 {
-        let mut settings = self.settings.lock();
+        let mut source = self.source.lock();
+        let settings = source.settings();
         match settings.parse(words) {
             Ok(new) => {
                 *settings = new;
                 0
             }
-            Err(e) => -e,
+            Err(_) => -sys::EINVAL,
         }
     }
 
@@ -256,17 +263,6 @@ impl Registry {
     pub(super) fn users(&self, pool: &Head) -> u32 {
         let pool = ptr::from_ref(pool).cast_mut();
         self.list.lock().links(pool).users
-    }
-
-    /// The name of the pool at `address`, if there is one.
-    pub(super) fn name_of(&self, address: usize) -> Option<Name> {
-        let mut found = None;
-        self.visit(|pool| {
-            if ptr::from_ref(pool).addr() == address {
-                found = Some(pool.name());
-            }
-        });
-        found
     }
 }
 
