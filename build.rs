@@ -1,5 +1,6 @@
-//! Compiles the thread-local pointer that stable Rust cannot express and, for
-//! the C face, writes its headers. Writes below OUT_DIR only.
+//! Compiles what stable Rust cannot express, a thread-local pointer and who
+//! called a function, and for the C face writes its headers. Writes below
+//! OUT_DIR only.
 
 fn main() {
     println!("cargo:rerun-if-changed=src/sys/self.c");
@@ -9,7 +10,15 @@ fn main() {
         .flag_if_supported("-std=c11")
         .compile("keel_self");
     #[cfg(feature = "c-abi")]
-    headers::write();
+    {
+        let include = headers::write();
+        cc::Build::new()
+            .file("src/abi/pool_calls.c")
+            .include(include)
+            .pic(true)
+            .flag_if_supported("-std=gnu11")
+            .compile("keel_pool_calls");
+    }
 }
 
 /// One header per file of src/abi/: the file's `//!` text as the banner, what
@@ -56,7 +65,8 @@ mod headers {
         types: Vec<String>,
     }
 
-    pub fn write() {
+    /// Writes the headers, and says below which folder.
+    pub fn write() -> PathBuf {
         println!("cargo:rerun-if-changed=cbindgen.toml");
         println!("cargo:rerun-if-changed=src/abi");
         let out = PathBuf::from(env::var_os("OUT_DIR").unwrap()).join("keel");
@@ -66,6 +76,7 @@ mod headers {
             let path = out.join(format!("{}.h", module.name));
             fs::write(path, header(module, &modules)).unwrap();
         }
+        out.parent().unwrap().into()
     }
 
     fn modules() -> Vec<Module> {

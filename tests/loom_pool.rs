@@ -12,18 +12,33 @@
 //! Run: RUSTFLAGS="--cfg loom" cargo test --release --test loom_pool
 #![cfg(loom)]
 
-use keel::pool::shared::{Cluster, Item, SharedList};
+use keel::pool::shared::{CLUSTER_MAX, Cluster, Item, SharedList};
+use keel::sync::UnsafeCell as Slot;
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::sync::atomic::AtomicUsize;
 use loom::sync::atomic::Ordering::Relaxed;
 use loom::thread;
 
-/// An object: its links, and what a user wrote in it.
-#[derive(Default)]
+/// Pointers behind the links: a cluster of three has a second leader.
+const SLOTS: usize = 1;
+
+/// An object: its links and slots, and what a user wrote in it.
+#[repr(C)]
 struct Object {
     item: Item,
+    slots: [Slot<*mut Item>; SLOTS],
     data: UnsafeCell<u32>,
+}
+
+impl Object {
+    fn new() -> Self {
+        Self {
+            item: Item::new(),
+            slots: std::array::from_fn(|_| Slot::new(std::ptr::null_mut())),
+            data: UnsafeCell::new(0),
+        }
+    }
 }
 
 struct World {
@@ -52,7 +67,7 @@ impl World {
         let count = clusters.iter().sum::<usize>() + spares;
         let world = Self {
             list,
-            objects: (0..count).map(|_| Object::default()).collect(),
+            objects: (0..count).map(|_| Object::new()).collect(),
         };
         let mut at = 0;
         for &size in clusters {
@@ -66,16 +81,15 @@ impl World {
     fn number(&self, item: *mut Item) -> usize {
         self.objects
             .iter()
-            .position(|o| std::ptr::eq(&o.item, item))
+            .position(|o| std::ptr::eq(std::ptr::from_ref(o).cast(), item))
             .expect("a link that leads to no object")
     }
 
-    fn numbers(&self, mut cluster: Cluster) -> Vec<usize> {
-        let mut numbers = Vec::new();
-        while let Some(item) = cluster.take() {
-            numbers.push(self.number(item));
-        }
-        numbers
+    fn numbers(&self, cluster: Cluster) -> Vec<usize> {
+        let mut items = [std::ptr::null_mut(); CLUSTER_MAX];
+        // SAFETY: put() tied it.
+        let n = unsafe { cluster.untie(SLOTS, &mut items) };
+        items[..n].iter().map(|&item| self.number(item)).collect()
     }
 
     /// Takes a cluster and uses its objects.
@@ -105,20 +119,22 @@ impl World {
 
     /// Puts objects that the caller owns into the list, as one cluster.
     fn put(&self, numbers: &[usize]) {
-        let mut cluster = Cluster::EMPTY;
-        for &n in numbers {
-            let item = (&raw const self.objects[n].item).cast_mut();
-            // SAFETY: the caller's objects.
-            unsafe { cluster.add(item) };
-        }
-        self.list.push(cluster);
+        let at = |&n: &usize| (&raw const self.objects[n]).cast_mut().cast();
+        let items: Vec<*mut Item> = numbers.iter().map(at).collect();
+        // SAFETY: the caller's objects.
+        self.list.push(unsafe { Cluster::tie(&items, SLOTS) });
     }
 
     /// Gives objects that the caller owns to the system.
     fn free(&self, numbers: &[usize]) {
         for &n in numbers {
             // SAFETY: the caller's objects.
-            unsafe { self.objects[n].item.scribble() };
+            unsafe {
+                self.objects[n].item.scribble();
+                for slot in &self.objects[n].slots {
+                    slot.with_mut(|p| *p = std::ptr::null_mut());
+                }
+            }
         }
     }
 

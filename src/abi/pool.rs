@@ -149,90 +149,6 @@ pub unsafe extern "C" fn pool_destroy_all() {
     unsafe { pools().destroy_all(runtime::pool_local()) };
 }
 
-/// Takes an object from the pool. Its contents are undefined.
-///
-/// Returns the object, which pool_free() takes back, or NULL with errno ENOMEM.
-/// A NULL pool is a panic.
-///
-/// Thread rule: *any thread*.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn pool_alloc(pool: *mut pool_head) -> *mut c_void {
-    // SAFETY: the caller's pool exists.
-    unsafe { alloc(pool, 0) }
-}
-
-/// As pool_alloc(), with the `size` bytes of the object set to zero.
-///
-/// Thread rule: *any thread*.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn pool_zalloc(pool: *mut pool_head) -> *mut c_void {
-    // SAFETY: the caller's pool exists.
-    unsafe { alloc(pool, POOL_F_MUST_ZERO) }
-}
-
-/// As pool_alloc(), with any of POOL_F_*; other bits are ignored.
-///
-/// Thread rule: *any thread*.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn __pool_alloc(pool: *mut pool_head, pool_f_flags: c_uint) -> *mut c_void {
-    // SAFETY: the caller's pool exists.
-    unsafe { alloc(pool, pool_f_flags) }
-}
-
-/// Takes an object from the system instead of a cache or the shared list. The
-/// pool's limit, its figures and the debugging words apply.
-///
-/// Returns the object, or NULL with errno ENOMEM. A NULL pool is a panic.
-///
-/// Thread rule: *any thread*.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn pool_alloc_nocache(pool: *mut pool_head) -> *mut c_void {
-    if pool.is_null() {
-        null_pool();
-    }
-    // SAFETY: the caller's pool exists.
-    let object = unsafe { pools().alloc_nocache(&*pool.cast::<Head>(), 0) };
-    if object.is_null() {
-        sys::set_errno(sys::ENOMEM);
-    }
-    object.cast()
-}
-
-/// Gives an object back to its pool. A NULL object is fine. A NULL pool is a
-/// panic; so are an object of another pool and one that is free already, if
-/// the word "tag" was on when the pool was created.
-///
-/// Thread rule: *any thread*, not only the one that allocated the object.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn pool_free(pool: *mut pool_head, ptr: *mut c_void) {
-    // SAFETY: the caller's pool exists and the object is one of its own.
-    unsafe { free(pool, ptr) }
-}
-
-/// As pool_free().
-///
-/// Thread rule: *any thread*.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn __pool_free(pool: *mut pool_head, ptr: *mut c_void) {
-    // SAFETY: the caller's pool exists and the object is one of its own.
-    unsafe { free(pool, ptr) }
-}
-
-/// As pool_free(), but the object goes to the system at once.
-///
-/// Thread rule: *any thread*.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn pool_free_nocache(pool: *mut pool_head, ptr: *mut c_void) {
-    if ptr.is_null() {
-        return;
-    }
-    if pool.is_null() {
-        null_pool();
-    }
-    // SAFETY: the caller's pool exists and the object is one of its own.
-    unsafe { pools().free_nocache(&*pool.cast::<Head>(), ptr.cast(), 0) };
-}
-
 /// Gives the free objects of the pool's shared list to the system, whatever
 /// minavail says. Those in the threads' caches stay. NULL is accepted.
 ///
@@ -398,40 +314,61 @@ unsafe fn create(
     }
 }
 
-#[inline(always)]
-unsafe fn alloc(pool: *mut pool_head, flags: c_uint) -> *mut c_void {
-    if pool.is_null() {
-        null_pool();
-    }
-    // SAFETY: the caller's pool exists.
-    let head = unsafe { &*pool.cast::<Head>() };
-    match head.hit(runtime::pool_local(), flags) {
-        Some(object) => object.as_ptr().cast(),
-        None => miss(head, flags),
-    }
-}
+// The functions that take and give back objects are in pool_calls.c: they have
+// the fast path of the header, and know where they were called from. These two
+// are what they call when that does not do.
 
-/// What alloc() does when the cache has nothing, out of its way.
-#[cold]
-#[inline(never)]
-fn miss(pool: &Head, flags: c_uint) -> *mut c_void {
-    // SAFETY: the pool is alive; the local caches are this thread's.
-    let object = unsafe { pools().miss(pool, runtime::pool_local(), flags, 0) };
+/// The flag of pool_alloc_nocache() and pool_free_nocache().
+const NOCACHE: c_uint = 1 << 31;
+
+/// An object that the calling thread's cache does not have. Thread rule: *any
+/// thread*.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn keel_pool_take(
+    pool: *mut pool_head,
+    flags: c_uint,
+    from: *const c_void,
+) -> *mut c_void {
+    // SAFETY: the caller's pool exists, if it is not NULL.
+    let Some(head) = (unsafe { pool.cast::<Head>().as_ref() }) else {
+        null_pool();
+    };
+    let object = if flags & NOCACHE != 0 {
+        // SAFETY: the pool is alive.
+        unsafe { pools().alloc_nocache(head, from.addr()) }
+    } else {
+        // SAFETY: the pool is alive; the local caches are this thread's.
+        unsafe { pools().miss(head, runtime::pool_local(), flags, from.addr()) }
+    };
     if object.is_null() {
         sys::set_errno(sys::ENOMEM);
     }
     object.cast()
 }
 
-#[inline(always)]
-unsafe fn free(pool: *mut pool_head, ptr: *mut c_void) {
-    if ptr.is_null() {
+/// Takes an object that the calling thread's cache does not. Thread rule: *any
+/// thread*.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn keel_pool_give_back(
+    pool: *mut pool_head,
+    ptr: *mut c_void,
+    flags: c_uint,
+    from: *const c_void,
+) {
+    let Some(object) = NonNull::new(ptr.cast()) else {
         return;
-    }
-    if pool.is_null() {
+    };
+    // SAFETY: the caller's pool exists, if it is not NULL.
+    let Some(head) = (unsafe { pool.cast::<Head>().as_ref() }) else {
         null_pool();
+    };
+    // SAFETY: the object is one of the pool's; the local caches are this
+    // thread's.
+    unsafe {
+        if flags & NOCACHE != 0 {
+            pools().free_nocache(head, object.as_ptr(), from.addr());
+        } else {
+            pools().free_slow(head, runtime::pool_local(), object, from.addr());
+        }
     }
-    // SAFETY: the caller's pool exists and the object is one of its own; the
-    // local caches are this thread's.
-    unsafe { pools().free(&*pool.cast::<Head>(), runtime::pool_local(), ptr.cast()) }
 }

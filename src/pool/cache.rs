@@ -1,282 +1,270 @@
-//! One thread's free objects of one pool, and the thread's totals.
+//! One thread's free objects of one pool.
 //!
-//! A cache is a ring of pointers: the newest object is taken first, the oldest
-//! evicted first, and the objects themselves are not touched, so giving back a
-//! cold object costs no cache miss and its contents stay for inspection.
+//! A cache is one *hot* slot and a stack of pointers; the objects themselves
+//! are not touched, so giving back a cold object costs no cache miss and its
+//! contents stay for inspection. The newest object is taken first: it is in
+//! the hot slot, if that holds one at all. The slot makes an allocation that
+//! follows a release independent of the stack's index, whose way through
+//! memory would be the longest part of both.
+//!
+//! The first six fields are known to the inline functions of keel/pool.h,
+//! which do what [`pop_fast`](Cache::pop_fast) and
+//! [`push_fast`](Cache::push_fast) do here.
+//!
+//! How much a thread caches over all pools is bounded, yet neither of the two
+//! counts anything: a cache is *charged* to its thread for as many objects as
+//! it may hold before the slow path is asked again. The stack's `ceil` and a
+//! closed hot slot are where it is asked.
 
-use crate::sync::atomic::{AtomicU32, Ordering};
+use crate::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use crate::sys::memory;
 use core::cell::Cell;
 use core::ptr::{self, NonNull};
 
-/// Bytes that a thread may cache over all pools, unless configured otherwise.
-pub const DEFAULT_CACHE_BYTES: usize = 512 * 1024;
+/// The hot slot's value while the fast path may not use the cache. Zero, so
+/// that a new pool's caches are closed.
+const CLOSED: *mut u8 = ptr::null_mut();
 
-/// Objects that move between a cache and the shared list at once.
-pub(super) const CLUSTER: usize = 8;
+/// The hot slot's value without an object in it.
+const EMPTY: *mut u8 = ptr::without_provenance_mut(1);
 
 const FIRST_CAPACITY: u32 = 32;
+const LAST_CAPACITY: u32 = 1 << 28;
 
-/// A ring with one cache line of state. Its thread alone changes it; others
-/// may read its length.
+/// Its thread alone changes it; others may read its length. All-zero is a
+/// closed, empty cache.
 #[repr(C, align(64))]
 pub(super) struct Cache {
-    ring: Cell<*mut NonNull<u8>>,
-    /// Slots: a power of two, or 0 without a ring.
-    capacity: Cell<u32>,
-    /// Number of the slot after the newest object; free-running.
+    hot: AtomicPtr<u8>,
+    slots: Cell<*mut NonNull<u8>>,
+    /// The stack: slots `floor` to `top`, the oldest object at `floor`.
     top: AtomicU32,
-    /// Number of the oldest object's slot.
-    bottom: AtomicU32,
-    /// The thread's clock when an object was last put in.
-    stamp: Cell<u64>,
+    floor: AtomicU32,
+    /// Where the fast path stops pushing.
+    ceil: Cell<u32>,
+    /// The thread's clock when an object was last put on the stack.
+    stamp: Cell<u32>,
+
+    capacity: Cell<u32>,
+    /// Objects that the thread is charged for: at least those inside, and as
+    /// many as the fast path can make of them.
+    charged: Cell<u32>,
 }
+
+const _: () = assert!(core::mem::offset_of!(Cache, hot) == 0);
+const _: () = assert!(core::mem::offset_of!(Cache, slots) == 8 || size_of::<usize>() != 8);
+const _: () = assert!(core::mem::offset_of!(Cache, stamp) == 28 || size_of::<usize>() != 8);
 
 impl Cache {
     /// Objects inside; a foreign thread may see a slightly wrong number.
     #[inline(always)]
     pub(super) fn len(&self) -> u32 {
+        let hot = self.hot.load(Ordering::Relaxed);
+        self.stacked() + u32::from(hot.addr() > EMPTY.addr())
+    }
+
+    #[inline(always)]
+    fn stacked(&self) -> u32 {
         let top = self.top.load(Ordering::Relaxed);
-        let len = top.wrapping_sub(self.bottom.load(Ordering::Relaxed));
+        let len = top.wrapping_sub(self.floor.load(Ordering::Relaxed));
         // A foreign look between two changes may find the ends crossed.
-        if len > u32::MAX / 2 { 0 } else { len }
+        if len > LAST_CAPACITY { 0 } else { len }
     }
 
-    pub(super) fn stamp(&self) -> u64 {
-        self.stamp.get()
-    }
-
-    /// Takes the newest object.
+    /// Takes the newest object of an open cache.
     #[inline(always)]
-    pub(super) fn pop_newest(&self) -> Option<NonNull<u8>> {
-        let top = self.top.load(Ordering::Relaxed);
-        if top == self.bottom.load(Ordering::Relaxed) {
+    pub(super) fn pop_fast(&self) -> Option<NonNull<u8>> {
+        let hot = self.hot.load(Ordering::Relaxed);
+        if hot.addr() > EMPTY.addr() {
+            self.hot.store(EMPTY, Ordering::Relaxed);
+            return NonNull::new(hot);
+        }
+        if hot == CLOSED {
             return None;
         }
-        let top = top.wrapping_sub(1);
-        self.top.store(top, Ordering::Relaxed);
-        // SAFETY: the slot number is masked to the capacity, and slots between
-        // bottom and top hold objects.
-        Some(unsafe { *self.slot(top) })
+        self.pop_stack()
     }
 
-    /// Takes the oldest object.
-    pub(super) fn pop_oldest(&self) -> Option<NonNull<u8>> {
-        let bottom = self.bottom.load(Ordering::Relaxed);
-        if bottom == self.top.load(Ordering::Relaxed) {
-            return None;
-        }
-        self.bottom.store(bottom.wrapping_add(1), Ordering::Relaxed);
-        // SAFETY: as in pop_newest.
-        Some(unsafe { *self.slot(bottom) })
-    }
-
-    /// Puts an object in as the newest; false if there is no room.
+    /// Puts an object into an open cache; false if it is closed or as full as
+    /// it may get.
     #[inline(always)]
-    pub(super) fn push(&self, object: NonNull<u8>, now: u64) -> bool {
-        let top = self.top.load(Ordering::Relaxed);
-        if top.wrapping_sub(self.bottom.load(Ordering::Relaxed)) == self.capacity.get() {
-            return false;
-        }
-        // SAFETY: the slot number is masked to the capacity, which is not 0.
-        unsafe { *self.slot(top) = object };
-        self.top.store(top.wrapping_add(1), Ordering::Relaxed);
-        self.stamp.set(now);
-        true
-    }
-
-    /// The address of slot `number`; dangling without a ring.
-    #[inline(always)]
-    fn slot(&self, number: u32) -> *mut NonNull<u8> {
-        let index = number & self.capacity.get().wrapping_sub(1);
-        self.ring.get().wrapping_add(index as usize)
-    }
-
-    /// Doubles the room; false if memory lacks or it cannot grow further.
-    #[cold]
-    pub(super) fn grow(&self) -> bool {
-        let capacity = match self.capacity.get() {
-            0 => FIRST_CAPACITY,
-            n => n * 2,
-        };
-        if capacity > 1 << 28 {
-            return false;
-        }
-        let bytes = capacity as usize * size_of::<NonNull<u8>>();
-        let ring: *mut NonNull<u8> = memory::alloc(bytes, 64).cast();
-        if ring.is_null() {
-            return false;
-        }
-        let len = self.len();
-        let bottom = self.bottom.load(Ordering::Relaxed);
-        for i in 0..len {
-            // SAFETY: `i` is below both capacities; the old slots hold objects.
-            unsafe { *ring.add(i as usize) = *self.slot(bottom.wrapping_add(i)) };
-        }
-        // SAFETY: the old ring is ours and no longer needed.
-        unsafe { memory::free(self.ring.get().cast()) };
-        self.ring.set(ring);
-        self.capacity.set(capacity);
-        self.bottom.store(0, Ordering::Relaxed);
-        self.top.store(len, Ordering::Relaxed);
-        true
-    }
-
-    /// Gives the ring of an empty cache back.
-    pub(super) fn drop_ring(&self) {
-        debug_assert_eq!(self.len(), 0);
-        // SAFETY: the ring is ours and holds nothing.
-        unsafe { memory::free(self.ring.replace(ptr::null_mut()).cast()) };
-        self.capacity.set(0);
-    }
-}
-
-/// What a registered thread brings to each call: its id, and the totals of its
-/// caches over all pools. Belongs to that thread; nobody else may use it while
-/// it is registered.
-#[derive(Debug)]
-#[repr(C)]
-pub struct Local {
-    tid: usize,
-    // Counters that move together are kept apart, or the compiler makes one
-    // slow vector operation of them.
-    bytes: Cell<usize>,
-    soft: Cell<usize>,
-    count: Cell<usize>,
-    limit: Cell<usize>,
-    clock: Cell<u64>,
-    gc_seen: Cell<u32>,
-}
-
-impl Local {
-    /// The caches of thread `tid`, with the default limit.
-    /// [`Registry::attach`](super::Registry::attach) sets the configured one.
-    pub const fn new(tid: usize) -> Self {
-        assert!(tid < super::MAX_THREADS);
-        Self {
-            tid,
-            bytes: Cell::new(0),
-            count: Cell::new(0),
-            clock: Cell::new(0),
-            limit: Cell::new(DEFAULT_CACHE_BYTES),
-            soft: Cell::new(DEFAULT_CACHE_BYTES / 4 * 3),
-            gc_seen: Cell::new(0),
-        }
-    }
-
-    /// The thread's id.
-    #[inline(always)]
-    pub fn tid(&self) -> usize {
-        self.tid
-    }
-
-    /// Bytes in the thread's caches, all pools together.
-    pub fn bytes(&self) -> usize {
-        self.bytes.get()
-    }
-
-    /// Objects in the thread's caches, all pools together.
-    pub fn count(&self) -> usize {
-        self.count.get()
-    }
-
-    /// The most bytes that the caches hold between two calls.
-    pub fn limit(&self) -> usize {
-        self.limit.get()
-    }
-
-    pub(super) fn reset(&self, limit: usize, gc_epoch: u32) {
-        self.bytes.set(0);
-        self.count.set(0);
-        self.limit.set(limit);
-        self.soft.set(limit / 4 * 3 + limit % 4 * 3 / 4);
-        self.gc_seen.set(gc_epoch);
-    }
-
-    /// Three quarters of the limit: from here on a dominant pool gives way.
-    #[inline(always)]
-    pub(super) fn soft(&self) -> usize {
-        self.soft.get()
-    }
-
-    /// How many objects one pool may cache when the limit is near.
-    #[inline(always)]
-    pub(super) fn fair_share(&self) -> usize {
-        16 + self.count.get() / 8
-    }
-
-    #[inline(always)]
-    pub(super) fn gc_seen(&self) -> u32 {
-        self.gc_seen.get()
-    }
-
-    pub(super) fn set_gc_seen(&self, epoch: u32) {
-        self.gc_seen.set(epoch);
-    }
-
-    #[inline(always)]
-    pub(super) fn tick(&self) -> u64 {
-        let now = self.clock.get() + 1;
-        self.clock.set(now);
-        now
-    }
-
-    #[inline(always)]
-    pub(super) fn add(&self, bytes: usize) {
-        self.bytes.set(self.bytes.get() + bytes);
-        self.count.set(self.count.get() + 1);
-    }
-
-    #[inline(always)]
-    pub(super) fn sub(&self, bytes: usize) {
-        self.bytes.set(self.bytes.get().wrapping_sub(bytes));
-        self.count.set(self.count.get().wrapping_sub(1));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::VecDeque;
-
-    fn empty() -> Cache {
-        Cache {
-            ring: Cell::new(ptr::null_mut()),
-            capacity: Cell::new(0),
-            top: AtomicU32::new(u32::MAX - 20),
-            bottom: AtomicU32::new(u32::MAX - 20),
-            stamp: Cell::new(0),
-        }
-    }
-
-    #[test]
-    fn a_ring_is_a_deque() {
-        let cache = empty();
-        let mut model = VecDeque::new();
-        let mut seed = 1u32;
-        for i in 1..5000 {
-            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            let grows = (i / 500) % 2 == 0;
-            match seed >> 29 {
-                0 => assert_eq!(cache.pop_oldest(), model.pop_front()),
-                1..=3 if grows => {
-                    assert_eq!(cache.pop_newest(), model.pop_back());
-                }
-                1..=5 if !grows => {
-                    assert_eq!(cache.pop_newest(), model.pop_back());
-                }
-                _ => {
-                    let object = NonNull::new(ptr::without_provenance_mut(i)).unwrap();
-                    assert!(cache.push(object, 0) || cache.grow() && cache.push(object, 0));
-                    model.push_back(object);
-                }
+    pub(super) fn push_fast(&self, object: NonNull<u8>, clock: u32) -> bool {
+        let hot = self.hot.load(Ordering::Relaxed);
+        if hot != EMPTY {
+            let Some(older) = NonNull::new(hot) else {
+                return false;
+            };
+            let top = self.top.load(Ordering::Relaxed);
+            if top == self.ceil.get() {
+                return false;
             }
-            assert_eq!(cache.len() as usize, model.len());
+            // SAFETY: `ceil` is at most the capacity.
+            unsafe { *self.slots.get().add(top as usize) = older };
+            self.top.store(top + 1, Ordering::Relaxed);
+            self.stamp.set(clock);
         }
-        assert!(cache.capacity.get() > FIRST_CAPACITY);
-        while cache.pop_newest().is_some() {}
-        cache.drop_ring();
-        assert!(cache.pop_newest().is_none());
-        assert!(cache.pop_oldest().is_none());
+        self.hot.store(object.as_ptr(), Ordering::Relaxed);
+        true
+    }
+
+    #[inline(always)]
+    fn pop_stack(&self) -> Option<NonNull<u8>> {
+        let top = self.top.load(Ordering::Relaxed);
+        if top == self.floor.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.top.store(top - 1, Ordering::Relaxed);
+        // SAFETY: slots between floor and top hold objects.
+        Some(unsafe { *self.slots.get().add(top as usize - 1) })
+    }
+
+    /// Takes the newest object, of a closed cache too.
+    pub(super) fn pop_newest(&self) -> Option<NonNull<u8>> {
+        self.pop_fast().or_else(|| self.pop_stack())
+    }
+
+    /// Takes the oldest object. What the cache is charged for does not change.
+    pub(super) fn pop_oldest(&self) -> Option<NonNull<u8>> {
+        let floor = self.floor.load(Ordering::Relaxed);
+        if floor == self.top.load(Ordering::Relaxed) {
+            return self.pop_fast();
+        }
+        self.floor.store(floor + 1, Ordering::Relaxed);
+        // SAFETY: slots between floor and top hold objects.
+        Some(unsafe { *self.slots.get().add(floor as usize) })
+    }
+
+    /// Puts an object in as the newest, whatever the cache is charged for:
+    /// [`set_room`](Self::set_room) has to follow. False without memory.
+    pub(super) fn push(&self, object: NonNull<u8>, clock: u32) -> bool {
+        let hot = self.hot.load(Ordering::Relaxed);
+        if hot == EMPTY {
+            self.hot.store(object.as_ptr(), Ordering::Relaxed);
+            return true;
+        }
+        if !self.reserve(1) {
+            return false;
+        }
+        let top = self.top.load(Ordering::Relaxed);
+        let below = match NonNull::new(hot) {
+            Some(older) => {
+                self.hot.store(object.as_ptr(), Ordering::Relaxed);
+                older
+            }
+            None => object,
+        };
+        // SAFETY: there is room for one more.
+        unsafe { *self.slots.get().add(top as usize) = below };
+        self.top.store(top + 1, Ordering::Relaxed);
+        self.stamp.set(clock);
+        true
+    }
+
+    /// What the cache is charged for.
+    pub(super) fn charged(&self) -> u32 {
+        self.charged.get()
+    }
+
+    /// Lets the fast path make `total` objects of those inside, of which there
+    /// are no more; none at all closes the cache. Returns the total, which is
+    /// smaller where memory for the pointers lacks. `open` is false for a pool
+    /// that the fast path has to leave alone.
+    pub(super) fn set_room(&self, total: u32, open: bool) -> u32 {
+        let total = self.arrange(total, open);
+        self.charged.set(total);
+        total
+    }
+
+    fn arrange(&self, total: u32, open: bool) -> u32 {
+        debug_assert!(total >= self.len());
+        if !open || total == 0 {
+            debug_assert!(self.hot.load(Ordering::Relaxed).addr() <= EMPTY.addr());
+            self.hot.store(CLOSED, Ordering::Relaxed);
+            self.ceil.set(self.top.load(Ordering::Relaxed));
+            return total;
+        }
+        // The newest object belongs into the hot slot: what the fast path can
+        // add is then the room on the stack.
+        if self.hot.load(Ordering::Relaxed).addr() <= EMPTY.addr() {
+            let newest = self.pop_stack().map_or(EMPTY, NonNull::as_ptr);
+            self.hot.store(newest, Ordering::Relaxed);
+        }
+        let mut room = total - 1 - self.stacked();
+        if !self.reserve(room) {
+            room = self.capacity.get() - self.top.load(Ordering::Relaxed);
+        }
+        self.ceil.set(self.top.load(Ordering::Relaxed) + room);
+        self.stacked() + room + 1
+    }
+
+    /// Makes room for `more` objects on the stack; false without memory.
+    fn reserve(&self, more: u32) -> bool {
+        let capacity = self.capacity.get();
+        if capacity - self.top.load(Ordering::Relaxed) >= more {
+            return true;
+        }
+        let want = self.stacked() + more;
+        // Moving down is worth it where that frees half of the slots: then it
+        // costs each object that was pushed meanwhile one copy.
+        if want <= capacity / 2 || !self.grow(want) {
+            if want > capacity {
+                return false;
+            }
+            self.move_to(self.slots.get());
+        }
+        true
+    }
+
+    /// Doubles the room that `want` objects need; false without memory.
+    fn grow(&self, want: u32) -> bool {
+        let capacity = want.saturating_mul(2).max(FIRST_CAPACITY);
+        if capacity > LAST_CAPACITY {
+            return false;
+        }
+        let capacity = capacity.next_power_of_two();
+        let bytes = capacity as usize * size_of::<NonNull<u8>>();
+        let slots: *mut NonNull<u8> = memory::alloc(bytes, 64).cast();
+        if slots.is_null() {
+            return false;
+        }
+        let old = self.slots.get();
+        self.move_to(slots);
+        self.slots.set(slots);
+        self.capacity.set(capacity);
+        // SAFETY: the old stack is ours and no longer needed.
+        unsafe { memory::free(old.cast()) };
+        true
+    }
+
+    /// Copies the stack to the start of `to`, which has room for it.
+    fn move_to(&self, to: *mut NonNull<u8>) {
+        let len = self.stacked();
+        let floor = self.floor.load(Ordering::Relaxed);
+        if len > 0 {
+            // SAFETY: `len` objects lie at floor; the target has room for them.
+            unsafe { ptr::copy(self.slots.get().add(floor as usize), to, len as usize) };
+        }
+        self.floor.store(0, Ordering::Relaxed);
+        self.top.store(len, Ordering::Relaxed);
+        self.ceil.set(len);
+    }
+
+    /// Gives the stack of an empty cache back, and closes it.
+    pub(super) fn drop_stack(&self) {
+        debug_assert_eq!(self.len(), 0);
+        self.hot.store(CLOSED, Ordering::Relaxed);
+        self.top.store(0, Ordering::Relaxed);
+        self.floor.store(0, Ordering::Relaxed);
+        self.ceil.set(0);
+        self.capacity.set(0);
+        self.charged.set(0);
+        // SAFETY: the stack is ours and holds nothing.
+        unsafe { memory::free(self.slots.replace(ptr::null_mut()).cast()) };
+    }
+
+    /// How long ago, on the thread's clock, an object was last put on the
+    /// stack.
+    pub(super) fn age(&self, clock: u32) -> u32 {
+        clock.wrapping_sub(self.stamp.get())
     }
 }

@@ -1,13 +1,14 @@
 //! Giving memory back: flush, gc, and the emptying of whole caches. Nobody is
 //! isolated or waited for; other threads keep allocating meanwhile.
 
-use super::cache::Local;
 use super::head::Head;
+use super::local::Local;
 use super::need::Keep;
 use super::registry::Registry;
-use super::seal::Place;
+use super::shared::{CLUSTER_MAX, Item};
 use crate::sync::atomic::Ordering;
 use crate::sys::memory;
+use core::ptr;
 
 impl Registry {
     /// Every pool down to its `minavail`, then the libc heap. The calling
@@ -62,7 +63,8 @@ impl Head {
     /// Takes everything out of the calling thread's cache.
     pub(super) fn empty_cache(&self, local: &Local, keep: Keep) {
         while self.evict(local, keep) {}
-        self.cache_of(local).drop_ring();
+        self.charge(local, 0);
+        self.cache_of(local).drop_stack();
     }
 
     /// Gives the caches of all threads to the system.
@@ -73,60 +75,64 @@ impl Head {
         for cache in &self.cache {
             while let Some(object) = cache.pop_oldest() {
                 // SAFETY: taken out of a cache that nobody else uses.
-                unsafe {
-                    self.check_seal(object.as_ptr(), Place::Cache, 0);
-                    self.retire(&[object.as_ptr()], Keep::Nothing);
-                }
+                unsafe { self.retire(&[object.as_ptr()], Keep::Nothing) };
             }
-            cache.drop_ring();
+            cache.drop_stack();
         }
     }
 
     /// Gives every object of the shared list to the system.
     pub(super) fn empty_shared(&self) {
-        for mut cluster in self.shared.0.take_all() {
-            while let Some(item) = cluster.take() {
+        let mut objects = [ptr::null_mut(); CLUSTER_MAX];
+        for cluster in self.shared.take_all() {
+            // SAFETY: share() tied it with as many slots.
+            let n = unsafe { cluster.untie(self.slots(), &mut objects) };
+            for object in &objects[..n] {
                 // SAFETY: the list was detached, so its objects are ours.
-                unsafe {
-                    self.check_seal(item.cast(), Place::Shared, 0);
-                    self.dispose(item.cast());
-                }
+                unsafe { self.dispose(object.cast()) };
             }
         }
     }
 
     /// Gives shared objects to the system until `minavail` are left (INV-12).
     fn trim(&self) {
-        while self.shared_len() > u64::from(self.minavail()) {
-            let Some(mut cluster) = self.shared.0.pop() else {
-                return;
-            };
-            while let Some(item) = cluster.take() {
-                if !self.claim_excess() {
-                    // SAFETY: just taken out of the cluster.
-                    unsafe { cluster.add(item) };
+        let mut objects = [ptr::null_mut::<Item>(); CLUSTER_MAX];
+        for bucket in 0..self.buckets() {
+            while self.shared_len() > u64::from(self.minavail()) {
+                let Some(cluster) = self.shared.pop_from(bucket) else {
                     break;
+                };
+                // SAFETY: share() tied it with as many slots.
+                let n = unsafe { cluster.untie(self.slots(), &mut objects) };
+                let excess = self.claim_excess(n as u64);
+                for object in &objects[..excess] {
+                    // SAFETY: popped, so ours; accounted by claim_excess().
+                    unsafe { self.system_free(object.cast()) };
                 }
-                // SAFETY: popped, so ours; claim_excess() accounted it.
-                unsafe {
-                    self.check_seal(item.cast(), Place::Shared, 0);
-                    self.system_free(item.cast());
+                if excess < n {
+                    // SAFETY: popped, so ours.
+                    unsafe { self.share(&objects[excess..n]) };
+                    return;
                 }
             }
-            self.shared.0.push(cluster);
         }
     }
 
-    /// Counts one object less as allocated if more than `minavail` are free.
-    /// Two threads in gc cannot both claim the last one too many.
-    fn claim_excess(&self) -> bool {
-        let used = self.counters.used.load(Ordering::Relaxed);
+    /// Counts up to `most` objects less as allocated, as far as more than
+    /// `minavail` are free, and says how many. Two threads in gc cannot both
+    /// claim the last one too many.
+    fn claim_excess(&self, most: u64) -> usize {
+        let used = self.snapshot().1;
         let floor = u64::from(self.minavail());
-        self.counters
-            .allocated
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |allocated| {
-                (allocated > used + floor).then(|| allocated - 1)
-            })
-            .is_ok()
+        let mut claimed = 0;
+        let _ = self.counters.allocated.fetch_update(
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+            |allocated| {
+                claimed = allocated.saturating_sub(used + floor).min(most);
+                (claimed > 0).then(|| allocated - claimed)
+            },
+        );
+        claimed as usize
     }
 }

@@ -1,8 +1,10 @@
 //! One pool.
 
+use super::buckets::Buckets;
 use super::cache::Cache;
+use super::debug::{BACKUP, INTEGRITY};
 use super::seal::Patterns;
-use super::shared::SharedList;
+use super::shared::{CLUSTER_MAX, Item};
 use super::{MAX_THREADS, need};
 use crate::sync::UnsafeCell;
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -27,11 +29,13 @@ pub struct Head {
     /// Bytes asked from the system for an object.
     pub(super) real: AtomicU32,
     pub(super) mem_flags: u32,
+    /// Buckets in use, a power of two; never becomes less.
+    pub(super) buckets: AtomicU32,
     pub(super) poison: u8,
     pub(super) frozen: AtomicBool,
 
     pub(super) counters: Counters,
-    pub(super) shared: Line<SharedList>,
+    pub(super) shared: Buckets,
     /// For the word `integrity`.
     pub(super) patterns: Patterns,
     /// Under the registry's lock.
@@ -50,15 +54,10 @@ const _: () = assert!(offset_of!(Head, counters) == 64);
 // the registry's lock, the rest is atomic or constant.
 unsafe impl Sync for Head {}
 
-/// A cache line of its own.
-#[repr(C, align(64))]
-pub(super) struct Line<T>(pub(super) T);
-
-/// See mod.rs for what these count.
+/// See mod.rs for what these count; `used` is in the buckets.
 #[repr(C, align(64))]
 pub(super) struct Counters {
     pub(super) allocated: AtomicU64,
-    pub(super) used: AtomicU64,
     pub(super) failed: AtomicU64,
     pub(super) needed: AtomicU64,
 }
@@ -144,11 +143,33 @@ impl Head {
         self.debug & word != 0
     }
 
+    /// How many objects move between a cache and the shared list at once:
+    /// more of small ones, whose way would cost more than they do.
+    pub(super) fn cluster(&self) -> usize {
+        (8192 / self.weight()).clamp(8, CLUSTER_MAX)
+    }
+
+    /// Pointers that fit behind the links of a free object, short of the
+    /// debugging marks behind it. None where it is sealed: the links are as
+    /// much as a seal leaves out.
+    pub(super) fn slots(&self) -> usize {
+        if self.has(INTEGRITY | BACKUP) {
+            return 0;
+        }
+        let room = (self.size() as usize).saturating_sub(size_of::<Item>());
+        (room / size_of::<*mut Item>()).min(CLUSTER_MAX - 1)
+    }
+
+    /// How many buckets the pool has.
+    pub(super) fn buckets(&self) -> usize {
+        self.buckets.load(Ordering::Relaxed) as usize
+    }
+
     /// `allocated` and `used`, read one after the other.
     pub(super) fn snapshot(&self) -> (u64, u64) {
         (
             self.counters.allocated.load(Ordering::Relaxed),
-            self.counters.used.load(Ordering::Relaxed),
+            self.shared.used(self.buckets()),
         )
     }
 
@@ -167,12 +188,12 @@ impl Head {
     /// lost to another thread's is no loss.
     pub(super) fn feed_need(&self, used: u64, weight: u64) {
         let sum = self.counters.needed.load(Ordering::Relaxed);
-        let _ = self.counters.needed.compare_exchange(
-            sum,
-            need::feed(sum, used, weight),
-            Ordering::Relaxed,
-            Ordering::Relaxed,
-        );
+        let new = need::feed(sum, used, weight);
+        // Where the need does not change, nor does the cache line.
+        if new != sum {
+            let (relaxed, needed) = (Ordering::Relaxed, &self.counters.needed);
+            let _ = needed.compare_exchange(sum, new, relaxed, relaxed);
+        }
     }
 
     /// The pool's figures.

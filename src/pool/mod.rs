@@ -43,6 +43,7 @@
 //! the other way round; so `used ≤ allocated` at all times, and at rest
 //! `allocated = live + cached + shared`, `used = live + cached` (INV-1).
 
+pub mod buckets;
 pub mod shared;
 
 #[cfg(not(loom))]
@@ -56,6 +57,8 @@ mod gc;
 #[cfg(not(loom))]
 mod head;
 #[cfg(not(loom))]
+mod local;
+#[cfg(not(loom))]
 mod marks;
 #[cfg(not(loom))]
 mod need;
@@ -68,14 +71,16 @@ mod report;
 #[cfg(not(loom))]
 mod seal;
 #[cfg(not(loom))]
+mod settle;
+#[cfg(not(loom))]
 mod shape;
 #[cfg(not(loom))]
 mod system;
 
 #[cfg(not(loom))]
-pub use cache::{DEFAULT_CACHE_BYTES, Local};
-#[cfg(not(loom))]
 pub use head::{Head, Stats};
+#[cfg(not(loom))]
+pub use local::{DEFAULT_CACHE_BYTES, Local};
 #[cfg(not(loom))]
 pub use registry::Registry;
 

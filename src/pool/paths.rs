@@ -1,13 +1,13 @@
 //! The ways of an object: out to a caller and back, through the calling
 //! thread's cache, the shared list and the system.
 
-use super::cache::{CLUSTER, Cache, Local};
+use super::cache::Cache;
 use super::head::Head;
-use super::need::Keep;
+use super::local::Local;
+use super::need::{self, Keep};
 use super::registry::Registry;
-use super::seal::Place;
-use super::shared::{Cluster, Item};
-use super::{POOL_F_MUST_ZERO, POOL_F_NO_FAIL, debug, need};
+use super::shared::{CLUSTER_MAX, Cluster, Item};
+use super::{POOL_F_MUST_ZERO, POOL_F_NO_FAIL, debug};
 use crate::sync::atomic::Ordering;
 use core::ptr::{self, NonNull};
 
@@ -37,11 +37,7 @@ impl Registry {
             return;
         };
         if let Some(local) = local {
-            if !pool.has(debug::SLOW) && pool.cache_of(local).push(object, local.tick()) {
-                local.add(pool.weight());
-                if pool.crowds(local) {
-                    self.settle(pool, local);
-                }
+            if pool.cache_of(local).push_fast(object, local.clock()) {
                 return;
             }
         }
@@ -49,13 +45,14 @@ impl Registry {
         unsafe { self.free_slow(pool, local, object, 0) };
     }
 
-    /// An object straight from the system, accounted and marked.
+    /// An object straight from the system, accounted and marked. `from` is
+    /// where the caller is, 0 inside the library.
     ///
     /// # Safety
     /// As for [`alloc`](Self::alloc).
     pub unsafe fn alloc_nocache(&self, pool: &Head, from: usize) -> *mut u8 {
         self.freeze(pool);
-        let object = pool.obtain();
+        let object = pool.obtain(0);
         if !object.is_null() {
             // SAFETY: the object is this pool's and in our hands.
             unsafe {
@@ -104,14 +101,14 @@ impl Registry {
         }
         let mut object = ptr::null_mut();
         if !pool.has(debug::NO_CACHE) {
-            object = match local.and_then(|local| pool.take_cached(local, from)) {
+            object = match local.and_then(|local| pool.take_cached(local)) {
                 Some(object) => object.as_ptr(),
-                None => pool.refill(local, from),
+                None => pool.refill(local),
             };
         }
         if object.is_null() {
             self.freeze(pool);
-            object = pool.obtain();
+            object = pool.obtain(local.map_or(0, Local::tid));
         }
         if !object.is_null() {
             // SAFETY: the object is this pool's and in our hands.
@@ -123,7 +120,7 @@ impl Registry {
         object
     }
 
-    /// The rest of [`free`](Self::free).
+    /// The rest of [`free`](Self::free) where the cache is closed or full.
     ///
     /// # Safety
     /// As for `free`.
@@ -139,53 +136,15 @@ impl Registry {
         // SAFETY: by the contract of free.
         unsafe { pool.mark_free(object.as_ptr(), from, self) };
         if let Some(local) = local {
-            if !pool.has(debug::NO_CACHE) && pool.put_cached(local, object) {
-                if pool.crowds(local) {
-                    self.settle(pool, local);
-                }
+            // An object that alone fills the cache has no place in it.
+            let fits = pool.weight() <= local.limit() && !pool.has(debug::NO_CACHE);
+            if fits && pool.cache_of(local).push(object, local.clock()) {
+                self.settle(pool, local);
                 return;
             }
         }
         // SAFETY: the caller of free gave us the object.
         unsafe { pool.retire(&[object.as_ptr()], Keep::Needed) };
-    }
-
-    /// Brings the thread's caches back under their limit after an object of
-    /// `pool` went in (INV-7).
-    #[cold]
-    #[inline(never)]
-    fn settle(&self, pool: &Head, local: &Local) {
-        let limit = local.limit();
-        // An object that alone fills the cache has no place in it.
-        if pool.weight() > limit {
-            if let Some(object) = pool.take_newest(local) {
-                // SAFETY: taken out of the cache, the object is ours.
-                unsafe {
-                    pool.check_seal(object.as_ptr(), Place::Cache, 0);
-                    pool.retire(&[object.as_ptr()], Keep::Needed);
-                }
-            }
-            return;
-        }
-        // A pool that dominates the cache gives way first.
-        let len = || pool.cache_of(local).len() as usize;
-        if len() >= local.fair_share() + CLUSTER {
-            while local.bytes() > local.soft() && len() >= CLUSTER && len() >= local.fair_share() {
-                pool.evict(local, Keep::Needed);
-            }
-        }
-        // Then whatever was not touched for longest.
-        if local.bytes() > limit {
-            while local.bytes() > limit / 8 * 7 {
-                let Some(coldest) = self.pin_coldest(local) else {
-                    break;
-                };
-                // SAFETY: pinned.
-                let cold = unsafe { &*coldest };
-                while local.bytes() > limit / 8 * 7 && cold.evict(local, Keep::Needed) {}
-                self.unpin(coldest);
-            }
-        }
     }
 }
 
@@ -198,19 +157,15 @@ impl Head {
     /// The cache of the calling thread.
     #[inline(always)]
     pub(super) fn cache_of(&self, local: &Local) -> &Cache {
-        // SAFETY: Local::new() refused ids beyond the array.
-        unsafe { self.cache.get_unchecked(local.tid()) }
+        // SAFETY: Local::new() made an offset within the array.
+        unsafe { &*ptr::from_ref(self).byte_add(local.cache()).cast() }
     }
 
     /// The fast half of an allocation: an object from the calling thread's
     /// cache, if one is there and no debugging word asks for more.
     #[inline(always)]
     pub fn hit(&self, local: Option<&Local>, flags: u32) -> Option<NonNull<u8>> {
-        let local = local?;
-        if self.has(debug::SLOW) {
-            return None;
-        }
-        let object = self.take_newest(local)?;
+        let object = self.cache_of(local?).pop_fast()?;
         if flags & POOL_F_MUST_ZERO != 0 {
             // SAFETY: the object is ours and `size` bytes long.
             unsafe { object.write_bytes(0, self.size() as usize) };
@@ -218,99 +173,68 @@ impl Head {
         Some(object)
     }
 
-    /// Whether something has to leave the thread's caches after an object of
-    /// this pool went in: they are over their limit, or near it and the pool
-    /// has more than its share.
-    #[inline(always)]
-    fn crowds(&self, local: &Local) -> bool {
-        local.bytes() > local.soft()
-            && (local.bytes() > local.limit()
-                || self.cache_of(local).len() as usize >= local.fair_share() + CLUSTER)
-    }
-
-    #[inline(always)]
-    fn take_newest(&self, local: &Local) -> Option<NonNull<u8>> {
-        let object = self.cache_of(local).pop_newest()?;
-        local.sub(self.weight());
-        Some(object)
-    }
-
-    fn take_oldest(&self, local: &Local) -> Option<NonNull<u8>> {
-        let object = self.cache_of(local).pop_oldest()?;
-        local.sub(self.weight());
-        Some(object)
-    }
-
-    fn take_cached(&self, local: &Local, from: usize) -> Option<NonNull<u8>> {
-        let object = match self.has(debug::COLD_FIRST) {
-            true => self.take_oldest(local)?,
-            false => self.take_newest(local)?,
-        };
-        // SAFETY: taken out of the cache, the object is ours.
-        unsafe { self.check_seal(object.as_ptr(), Place::Cache, from) };
-        Some(object)
-    }
-
-    /// Puts an object into the thread's cache; false if that cannot grow.
-    fn put_cached(&self, local: &Local, object: NonNull<u8>) -> bool {
+    /// Takes an object out of a cache that the fast path leaves alone.
+    fn take_cached(&self, local: &Local) -> Option<NonNull<u8>> {
         let cache = self.cache_of(local);
-        let now = local.tick();
-        let done = cache.push(object, now) || cache.grow() && cache.push(object, now);
-        if done {
-            local.add(self.weight());
-            // SAFETY: the object is in our own cache.
-            unsafe { self.seal(object.as_ptr(), Place::Cache) };
-        }
-        done
+        let object = if self.has(debug::COLD_FIRST) {
+            cache.pop_oldest()?
+        } else {
+            cache.pop_newest()?
+        };
+        self.charge(local, cache.charged() - 1);
+        Some(object)
     }
 
     /// Takes a cluster from the shared list: one object for the caller, the
     /// others into its cache as far as that has room.
-    fn refill(&self, local: Option<&Local>, from: usize) -> *mut u8 {
-        let Some(mut cluster) = self.shared.0.pop() else {
+    fn refill(&self, local: Option<&Local>) -> *mut u8 {
+        let first = local.map_or(0, Local::tid);
+        let Some((bucket, cluster)) = self.shared.pop(self.buckets(), first) else {
             return ptr::null_mut();
         };
-        let Some(object) = cluster.take() else {
-            return ptr::null_mut();
-        };
-        // SAFETY: taken from the list, the object is ours.
-        unsafe { self.check_seal(object.cast(), Place::Shared, from) };
+        let mut objects = [ptr::null_mut(); CLUSTER_MAX];
+        // SAFETY: retire() ties with as many slots.
+        let n = unsafe { cluster.untie(self.slots(), &mut objects) };
         let mut taken = 1;
         if let Some(local) = local {
-            while let Some(item) = cluster.take() {
-                // SAFETY: as above.
-                unsafe { self.check_seal(item.cast(), Place::Shared, from) };
-                let fits = local.bytes() + self.weight() <= local.limit();
-                if !fits || !NonNull::new(item.cast()).is_some_and(|o| self.put_cached(local, o)) {
-                    // SAFETY: just taken out of the cluster.
-                    unsafe { cluster.add(item) };
+            let cache = self.cache_of(local);
+            let room = local.limit().saturating_sub(local.bytes()) / self.weight();
+            let room = room + (cache.charged() - cache.len()) as usize;
+            for object in objects[1..n.min(room + 1)].iter() {
+                let Some(object) = NonNull::new(object.cast()) else {
+                    break;
+                };
+                if !cache.push(object, local.clock()) {
                     break;
                 }
                 taken += 1;
             }
+            self.charge(local, cache.charged().max(cache.len()));
         }
-        self.counters.used.fetch_add(taken, Ordering::Relaxed);
-        self.shared.0.push(cluster);
-        object.cast()
+        self.shared.add_used(bucket, taken as u64);
+        // SAFETY: the objects are ours.
+        unsafe { self.share(&objects[taken..n]) };
+        objects[0].cast()
     }
 
-    /// Moves up to a cluster of the oldest objects out of the thread's cache;
-    /// false if that is empty.
-    pub(super) fn evict(&self, local: &Local, keep: Keep) -> bool {
-        let mut batch = [ptr::null_mut(); CLUSTER];
-        let mut n = 0;
-        while n < CLUSTER {
-            let Some(object) = self.take_oldest(local) else {
-                break;
-            };
-            batch[n] = object.as_ptr();
-            // SAFETY: taken out of the cache, the object is ours.
-            unsafe { self.check_seal(batch[n], Place::Cache, 0) };
-            n += 1;
-        }
-        // SAFETY: taken out of the cache, the objects are ours.
-        unsafe { self.retire(&batch[..n], keep) };
-        n > 0
+    /// Puts free objects into the shared list.
+    ///
+    /// # Safety
+    /// The objects are this pool's, in the caller's hands, no longer counted
+    /// as used.
+    pub(super) unsafe fn share(&self, objects: &[*mut Item]) {
+        // SAFETY: by this function's contract; the room was reckoned with.
+        let cluster = unsafe { Cluster::tie(objects, self.slots()) };
+        self.shared
+            .push(self.buckets(), self.bucket_of(objects), cluster);
+    }
+
+    /// The bucket that a cluster of these objects goes to.
+    fn bucket_of<T>(&self, objects: &[*mut T]) -> usize {
+        let first = objects.first().map_or(0, |o| o.addr());
+        // Fibonacci hashing: the low bits of addresses are all alike.
+        let hash = (first as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        (hash >> 32) as usize % self.buckets()
     }
 
     /// Ends the use of up to a cluster of objects: the shared list gets those
@@ -319,46 +243,47 @@ impl Head {
     /// # Safety
     /// The objects are this pool's, in the caller's hands, counted as used.
     pub(super) unsafe fn retire(&self, batch: &[*mut u8], keep: Keep) {
-        debug_assert!(batch.len() <= CLUSTER);
+        debug_assert!(batch.len() <= CLUSTER_MAX);
         if batch.is_empty() {
             return;
         }
-        let n = batch.len() as u64;
-        let shared = if self.has(debug::NO_CACHE | debug::NO_GLOBAL) {
-            0
-        } else {
-            match keep {
-                Keep::Nothing => 0,
-                Keep::Floor => u64::from(self.minavail()).saturating_sub(self.shared_len()),
-                Keep::Needed => {
-                    let (allocated, used) = self.snapshot();
-                    let needed = self.counters.needed.load(Ordering::Relaxed);
-                    match need::releasable(allocated, used, needed, self.minavail().into()) {
-                        0 => 0,
-                        // A cluster once begun is completed.
-                        _ => n,
-                    }
+        let n = batch.len();
+        let stay = self.keep(keep, n);
+        // Before the objects become visible to others: see mod.rs, Counters.
+        self.shared.sub_used(self.bucket_of(batch), n as u64);
+        self.feed_need(self.snapshot().1, 1);
+        let mut items = [ptr::null_mut::<Item>(); CLUSTER_MAX];
+        for (item, &object) in items.iter_mut().zip(&batch[..stay]) {
+            *item = object.cast();
+        }
+        // SAFETY: the objects are ours.
+        unsafe { self.share(&items[..stay]) };
+        for &object in &batch[stay..] {
+            // SAFETY: same.
+            unsafe { self.dispose(object) };
+        }
+    }
+
+    /// How many of `n` objects whose use ends stay in the shared list.
+    fn keep(&self, keep: Keep, n: usize) -> usize {
+        if self.has(debug::NO_CACHE | debug::NO_GLOBAL) {
+            return 0;
+        }
+        match keep {
+            Keep::Nothing => 0,
+            Keep::Floor => {
+                let lacking = u64::from(self.minavail()).saturating_sub(self.shared_len());
+                lacking.min(n as u64) as usize
+            }
+            Keep::Needed => {
+                let (allocated, used) = self.snapshot();
+                let needed = self.counters.needed.load(Ordering::Relaxed);
+                match need::releasable(allocated, used, needed, self.minavail().into()) {
+                    0 => 0,
+                    // A cluster once begun is completed.
+                    _ => n,
                 }
             }
-        };
-        // Before the objects become visible to others: see mod.rs, Counters.
-        let used = self.counters.used.fetch_sub(n, Ordering::Relaxed);
-        self.feed_need(used.saturating_sub(n), 1);
-        let (stay, go) = batch.split_at(shared.min(n) as usize);
-        let mut cluster = Cluster::EMPTY;
-        for &object in stay {
-            let item = object.cast::<Item>();
-            // SAFETY: the objects are ours, and at least an Item long.
-            unsafe {
-                self.seal(object, Place::Shared);
-                item.write(Item::new());
-                cluster.add(item);
-            }
-        }
-        self.shared.0.push(cluster);
-        for &object in go {
-            // SAFETY: the objects are ours.
-            unsafe { self.dispose(object) };
         }
     }
 }

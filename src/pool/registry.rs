@@ -1,8 +1,9 @@
 //! All pools: creation and merging, destruction, and walking the list.
 
-use super::cache::{DEFAULT_CACHE_BYTES, Local};
+use super::buckets;
 use super::debug::{self, Settings, Source};
 use super::head::{Head, Links, Stats};
+use super::local::{DEFAULT_CACHE_BYTES, Local};
 use super::shape::Shape;
 use super::{MEM_F_EXACT, MEM_F_SHARED, MEM_F_UAF};
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
@@ -19,6 +20,8 @@ pub struct Registry {
     source: Mutex<Source>,
     cache_bytes: AtomicUsize,
     started: AtomicBool,
+    /// Buckets of the pools that are made from now on.
+    buckets: AtomicU32,
     pub(super) gc_epoch: AtomicU32,
     pub(super) draws: AtomicU32,
 }
@@ -39,6 +42,7 @@ impl Registry {
             source: Mutex::new(Source::new(variable)),
             cache_bytes: AtomicUsize::new(DEFAULT_CACHE_BYTES),
             started: AtomicBool::new(false),
+            buckets: AtomicU32::new(1),
             gc_epoch: AtomicU32::new(0),
             draws: AtomicU32::new(0),
         }
@@ -53,6 +57,15 @@ impl Registry {
             bytes
         };
         self.cache_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Says how many threads there will be, before they come.
+    pub fn set_threads(&self, threads: usize) {
+        let buckets = buckets::wanted(threads) as u32;
+        self.buckets.store(buckets, Ordering::Relaxed);
+        self.visit(|pool| {
+            pool.buckets.fetch_max(buckets, Ordering::Relaxed);
+        });
     }
 
     /// Prepares the caches of a thread that registers.
@@ -113,6 +126,9 @@ impl Registry {
             return Ok(pool);
         }
         let pool = want.build(settings.poison).ok_or(sys::ENOMEM)?;
+        // SAFETY: nobody else knows the pool yet.
+        let buckets = unsafe { &pool.as_ref().buckets };
+        buckets.store(self.buckets.load(Ordering::Relaxed), Ordering::Relaxed);
         list.insert(pool.as_ptr());
         Ok(pool)
     }
@@ -227,13 +243,14 @@ impl Registry {
     /// [`unpin`](Self::unpin).
     pub(super) fn pin_coldest(&self, local: &Local) -> Option<*mut Head> {
         let mut list = self.list.lock();
-        let mut coldest: Option<(u64, *mut Head)> = None;
+        let mut coldest: Option<(u32, *mut Head)> = None;
         let mut pool = list.next_alive(ptr::null_mut());
         while !pool.is_null() {
             // SAFETY: in the list, so it exists.
             let cache = unsafe { (*pool).cache_of(local) };
-            if cache.len() > 0 && coldest.is_none_or(|(stamp, _)| cache.stamp() < stamp) {
-                coldest = Some((cache.stamp(), pool));
+            let age = cache.age(local.clock());
+            if cache.len() > 0 && coldest.is_none_or(|(oldest, _)| age > oldest) {
+                coldest = Some((age, pool));
             }
             pool = list.next_alive(pool);
         }
@@ -285,7 +302,7 @@ unsafe fn bury(pool: *mut Head) {
         // A gc that was at work may have put objects back.
         (*pool).empty_shared();
         for cache in &(*pool).cache {
-            cache.drop_ring();
+            cache.drop_stack();
         }
         memory::free(pool.cast());
     }

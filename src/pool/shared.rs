@@ -16,14 +16,19 @@
 //! Since links are read by the head's holder alone, there is no ABA problem:
 //! no double-width exchange, no tag, no isolation.
 //!
-//! Objects travel in clusters: `next` leads from the first object of a cluster
-//! to the first of the next cluster, `down` to the rest of its own.
+//! Objects travel in clusters, and of a cluster one object is touched: its
+//! first one holds, behind its links, pointers to the others, as many as it
+//! has *slots* for. Where that is not enough, `down` leads to a further object
+//! that does the same. `next` leads to the first object of the next cluster.
 
 use crate::sync::UnsafeCell;
 use crate::sync::atomic::{AtomicPtr, Ordering};
 use core::ptr;
 
-/// The two words at the start of a free object.
+/// The most objects in a cluster.
+pub const CLUSTER_MAX: usize = 32;
+
+/// The two words at the start of a free object. Slots may follow.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Item {
@@ -59,6 +64,10 @@ impl Default for Item {
     }
 }
 
+/// Somebody else holds the head.
+#[derive(Debug)]
+pub struct Busy;
+
 /// The head's value while somebody reads the first link.
 const BUSY: *mut Item = ptr::without_provenance_mut(1);
 
@@ -80,27 +89,65 @@ impl Cluster {
         self.first.is_null()
     }
 
-    /// Adds an object.
+    /// Ties `objects` together.
     ///
     /// # Safety
-    /// The caller owns the object, whose links are initialised, and gives it
-    /// up to the cluster.
-    pub unsafe fn add(&mut self, item: *mut Item) {
-        // SAFETY: the item is ours.
-        unsafe { (*item).down.with_mut(|p| *p = self.first) };
-        self.first = item;
+    /// The caller owns the objects and gives them up; each has room for an
+    /// [`Item`] and `slots` pointers.
+    pub unsafe fn tie(objects: &[*mut Item], slots: usize) -> Self {
+        debug_assert!(objects.len() <= CLUSTER_MAX);
+        let mut first = ptr::null_mut();
+        for group in objects.rchunks(slots + 1) {
+            // SAFETY: the objects are ours; a group is one more than its slots.
+            unsafe {
+                (*group[0]).down.with_mut(|p| *p = first);
+                for (i, &member) in group[1..].iter().enumerate() {
+                    (*slot(group[0], i)).with_mut(|p| *p = member);
+                }
+                if group.len() <= slots {
+                    (*slot(group[0], group.len() - 1)).with_mut(|p| *p = ptr::null_mut());
+                }
+            }
+            first = group[0];
+        }
+        Self { first }
     }
 
-    /// Removes an object and hands it to the caller.
-    pub fn take(&mut self) -> Option<*mut Item> {
-        let item = self.first;
-        if item.is_null() {
-            return None;
+    /// Unties the cluster: its objects belong to the caller, in the order in
+    /// which they were tied. Returns their number.
+    ///
+    /// # Safety
+    /// It was tied with as many `slots`.
+    pub unsafe fn untie(self, slots: usize, objects: &mut [*mut Item; CLUSTER_MAX]) -> usize {
+        let mut n = 0;
+        let mut leader = self.first;
+        while !leader.is_null() {
+            objects[n] = leader;
+            n += 1;
+            for i in 0..slots {
+                // SAFETY: a cluster's objects belong to its holder, and the
+                // first of a group has that many slots.
+                let member = unsafe { (*slot(leader, i)).with(|p| *p) };
+                if member.is_null() {
+                    break;
+                }
+                objects[n] = member;
+                n += 1;
+            }
+            // SAFETY: same.
+            leader = unsafe { (*leader).down.with(|p| *p) };
         }
-        // SAFETY: a cluster's objects belong to its holder.
-        self.first = unsafe { (*item).down.with(|p| *p) };
-        Some(item)
+        n
     }
+}
+
+/// The place of slot `i` behind an object's links.
+///
+/// # Safety
+/// The object has it.
+unsafe fn slot(item: *mut Item, i: usize) -> *mut UnsafeCell<*mut Item> {
+    // SAFETY: by this function's contract.
+    unsafe { item.add(1).cast::<UnsafeCell<*mut Item>>().add(i) }
 }
 
 /// The clusters of a list that was detached as a whole.
@@ -167,27 +214,32 @@ impl SharedList {
     fn hold(&self) -> *mut Item {
         let mut turns = 0;
         loop {
-            let seen = self.look(turns);
-            if seen.is_null() {
-                return ptr::null_mut();
+            match self.try_hold(turns) {
+                Ok(first) => return first,
+                Err(Busy) => wait(&mut turns),
             }
-            // Exchanging BUSY for BUSY would be harmless, but takes the cache
-            // line from the holder who needs it for the store that unlocks.
-            if seen != BUSY {
-                // PAIRS: push's and publish's Release: the links below, and
-                // what the last owner wrote into the objects.
-                let first = self.head.swap(BUSY, Ordering::Acquire);
-                if first.is_null() {
-                    // Emptied since the look above. BUSY must not stay.
-                    self.publish(ptr::null_mut());
-                    return first;
-                }
-                if first != BUSY {
-                    return first;
-                }
-            }
-            wait(&mut turns);
         }
+    }
+
+    /// One attempt at [`hold`](Self::hold), after `turns` others.
+    fn try_hold(&self, turns: u32) -> Result<*mut Item, Busy> {
+        let seen = self.look(turns);
+        // Exchanging BUSY for BUSY would be harmless, but takes the cache line
+        // from the holder who needs it for the store that unlocks.
+        if seen.is_null() || seen == BUSY {
+            return if seen.is_null() { Ok(seen) } else { Err(Busy) };
+        }
+        // PAIRS: push's and publish's Release: the links below, and what the
+        // last owner wrote into the objects.
+        let first = self.head.swap(BUSY, Ordering::Acquire);
+        if first == BUSY {
+            return Err(Busy);
+        }
+        if first.is_null() {
+            // Emptied since the look above. BUSY must not stay.
+            self.publish(ptr::null_mut());
+        }
+        Ok(first)
     }
 
     /// Unlocks the head that [`hold`](Self::hold) locked: `head` is the list
@@ -221,7 +273,17 @@ impl SharedList {
 
     /// Takes the first cluster.
     pub fn pop(&self) -> Option<Cluster> {
-        let first = self.hold();
+        self.behead(self.hold())
+    }
+
+    /// As [`pop`](Self::pop), unless somebody else holds the head. `turns`:
+    /// how often the caller has found it so.
+    pub fn try_pop(&self, turns: u32) -> Result<Option<Cluster>, Busy> {
+        self.try_hold(turns).map(|first| self.behead(first))
+    }
+
+    /// Ends the holding of the head by taking the cluster of `first`.
+    fn behead(&self, first: *mut Item) -> Option<Cluster> {
         if first.is_null() {
             return None;
         }
@@ -242,29 +304,33 @@ impl SharedList {
     }
 
     /// Adds a cluster; an empty one changes nothing.
-    pub fn push(&self, cluster: Cluster) {
-        let first = cluster.first;
-        if first.is_null() {
-            return;
-        }
+    pub fn push(&self, mut cluster: Cluster) {
         let mut turns = 0;
-        loop {
-            let seen = self.look(turns);
-            if seen != BUSY {
-                // SAFETY: the cluster is ours until the exchange below.
-                unsafe { (*first).next.with_mut(|p| *p = seen) };
-                // PAIRS: hold's Acquire. Publishes the links and what the last
-                // user wrote into the objects (INV-4).
-                if self
-                    .head
-                    .compare_exchange_weak(seen, first, Ordering::Release, Ordering::Relaxed)
-                    .is_ok()
-                {
-                    return;
-                }
-            }
+        while let Err(back) = self.try_push(cluster, turns) {
+            cluster = back;
             wait(&mut turns);
         }
+    }
+
+    /// As [`push`](Self::push), unless somebody else holds the head or changes
+    /// it meanwhile: then the cluster comes back.
+    pub fn try_push(&self, cluster: Cluster, turns: u32) -> Result<(), Cluster> {
+        let first = cluster.first;
+        if first.is_null() {
+            return Ok(());
+        }
+        let seen = self.look(turns);
+        if seen == BUSY {
+            return Err(cluster);
+        }
+        // SAFETY: the cluster is ours until the exchange below.
+        unsafe { (*first).next.with_mut(|p| *p = seen) };
+        // PAIRS: hold's Acquire. Publishes the links and what the last user
+        // wrote into the objects (INV-4).
+        self.head
+            .compare_exchange(seen, first, Ordering::Release, Ordering::Relaxed)
+            .map(|_| ())
+            .map_err(|_| cluster)
     }
 }
 
@@ -276,7 +342,7 @@ impl Default for SharedList {
 
 /// One turn of waiting for a head that is BUSY, or was when we looked. Its
 /// holder is two instructions from the end, unless it was preempted there.
-fn wait(turns: &mut u32) {
+pub(super) fn wait(turns: &mut u32) {
     *turns += 1;
     #[cfg(not(loom))]
     if *turns % 64 == 0 {
@@ -289,47 +355,85 @@ fn wait(turns: &mut u32) {
 mod tests {
     use super::*;
 
-    fn cluster(items: &[&Item]) -> Cluster {
-        let mut cluster = Cluster::EMPTY;
-        for item in items {
-            // SAFETY: the tests own their items.
-            unsafe { cluster.add((*item as *const Item).cast_mut()) };
-        }
-        cluster
+    /// An object with as many slots as any test wants.
+    #[repr(C)]
+    struct Object {
+        item: Item,
+        slots: [UnsafeCell<*mut Item>; 4],
     }
 
-    fn len(mut cluster: Cluster) -> usize {
-        let mut n = 0;
-        while cluster.take().is_some() {
-            n += 1;
+    fn objects<const N: usize>() -> [Object; N] {
+        core::array::from_fn(|_| Object {
+            item: Item::new(),
+            slots: core::array::from_fn(|_| UnsafeCell::new(ptr::null_mut())),
+        })
+    }
+
+    fn at(object: &Object) -> *mut Item {
+        ptr::from_ref(object).cast_mut().cast()
+    }
+
+    fn tie(objects: &[Object], slots: usize) -> Cluster {
+        let items: Vec<_> = objects.iter().map(at).collect();
+        // SAFETY: the tests own their objects.
+        unsafe { Cluster::tie(&items, slots) }
+    }
+
+    fn untie(cluster: Cluster, slots: usize) -> Vec<*mut Item> {
+        let mut items = [ptr::null_mut(); CLUSTER_MAX];
+        // SAFETY: tied with that many.
+        let n = unsafe { cluster.untie(slots, &mut items) };
+        items[..n].to_vec()
+    }
+
+    #[test]
+    fn what_was_tied_comes_apart_in_order() {
+        for slots in 0..=4 {
+            let objects = objects::<32>();
+            for n in 0..=32 {
+                let items = untie(tie(&objects[..n], slots), slots);
+                assert_eq!(items, objects[..n].iter().map(at).collect::<Vec<_>>());
+            }
         }
-        n
     }
 
     #[test]
     fn clusters_come_back_whole_and_newest_first() {
-        let items: [Item; 5] = core::array::from_fn(|_| Item::new());
+        let objects = objects::<5>();
         let list = SharedList::new();
         assert!(list.pop().is_none());
-        list.push(cluster(&[&items[0], &items[1], &items[2]]));
+        list.push(tie(&objects[..3], 1));
         list.push(Cluster::EMPTY);
-        list.push(cluster(&[&items[3], &items[4]]));
-        assert_eq!(len(list.pop().unwrap()), 2);
-        assert_eq!(len(list.pop().unwrap()), 3);
+        list.push(tie(&objects[3..], 1));
+        assert_eq!(untie(list.pop().unwrap(), 1).len(), 2);
+        assert_eq!(untie(list.pop().unwrap(), 1).len(), 3);
         assert!(list.pop().is_none());
     }
 
     #[test]
     fn taking_all_leaves_a_usable_list() {
-        let items: [Item; 3] = core::array::from_fn(|_| Item::new());
+        let objects = objects::<3>();
         let list = SharedList::new();
         assert_eq!(list.take_all().count(), 0);
-        for item in &items {
-            list.push(cluster(&[item]));
+        for object in objects.chunks(1) {
+            list.push(tie(object, 0));
         }
-        assert_eq!(list.take_all().map(len).sum::<usize>(), 3);
+        assert_eq!(list.take_all().map(|c| untie(c, 0).len()).sum::<usize>(), 3);
         assert!(list.pop().is_none());
-        list.push(cluster(&[&items[0]]));
+        list.push(tie(&objects[..1], 0));
         assert!(list.pop().is_some());
+    }
+
+    #[test]
+    fn a_held_head_lets_nobody_in_and_nothing_get_lost() {
+        let objects = objects::<2>();
+        let list = SharedList::new();
+        list.push(tie(&objects[..1], 0));
+        let first = list.hold();
+        assert!(list.try_pop(0).is_err());
+        let back = list.try_push(tie(&objects[1..], 0), 0).unwrap_err();
+        assert_eq!(untie(back, 0), [at(&objects[1])]);
+        assert!(list.behead(first).is_some());
+        assert!(list.try_pop(0).unwrap().is_none());
     }
 }

@@ -11,10 +11,10 @@ use core::ptr;
 const DEAD: u32 = 0xDEAD_ADD4;
 
 impl Head {
-    /// A new object, counted as allocated and used. NULL at the limit or
-    /// without memory; then only `failed` has changed (INV-14).
+    /// A new object, counted as allocated and, in some bucket, used. NULL at
+    /// the limit or without memory; then only `failed` has changed (INV-14).
     #[cold]
-    pub(super) fn obtain(&self) -> *mut u8 {
+    pub(super) fn obtain(&self, bucket: usize) -> *mut u8 {
         let counters = &self.counters;
         if !self.reserve() {
             counters.failed.fetch_add(1, Ordering::Relaxed);
@@ -26,8 +26,8 @@ impl Head {
             counters.failed.fetch_add(1, Ordering::Relaxed);
             return object;
         }
-        let used = counters.used.fetch_add(1, Ordering::Relaxed) + 1;
-        self.feed_need(used, need::ALLOC_WEIGHT);
+        self.shared.add_used(bucket % self.buckets(), 1);
+        self.feed_need(self.snapshot().1, need::ALLOC_WEIGHT);
         object
     }
 

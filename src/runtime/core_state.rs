@@ -153,6 +153,7 @@ fn own_pool(name: &CStr, size: usize) -> Result<&'static pool::Head, i32> {
 
 fn build(config: Config) -> Result<*mut Core, i32> {
     POOLS.set_cache_bytes(config.cache_bytes);
+    POOLS.set_threads(config.nbthread);
     let pools = task::Pools {
         registry: &POOLS,
         tasks: own_pool(c"task", size_of::<Task>())?,
