@@ -10,6 +10,7 @@ use super::head::Head;
 use super::local::Local;
 use super::need::Keep;
 use super::registry::Registry;
+use super::seal::Place;
 use super::shared::CLUSTER_MAX;
 use core::ptr;
 
@@ -117,6 +118,8 @@ impl Head {
             let Some(object) = cache.pop_oldest() else {
                 break;
             };
+            // SAFETY: taken out of the cache, the object is ours.
+            unsafe { self.check_seal(object.as_ptr(), Place::Cache, 0) };
             batch[n] = object.as_ptr();
             n += 1;
         }
