@@ -238,8 +238,16 @@ int keel_pool_debug(const char *options);
  */
 int keel_dump_pools(int fd);
 
+/**
+ * An object that the calling thread's cache does not have. Thread rule: *any
+ * thread*.
+ */
 void *keel_pool_take(struct pool_head *pool, unsigned int flags, const void *from);
 
+/**
+ * Takes an object that the calling thread's cache does not. Thread rule: *any
+ * thread*.
+ */
 void keel_pool_give_back(struct pool_head *pool, void *ptr, unsigned int flags, const void *from);
 
 /*
