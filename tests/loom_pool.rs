@@ -27,7 +27,7 @@ const SLOTS: usize = 1;
 #[repr(C)]
 struct Object {
     item: Item,
-    slots: [Slot<*mut Item>; SLOTS],
+    slots: [Slot<*mut u8>; SLOTS],
     data: UnsafeCell<u32>,
 }
 
@@ -89,7 +89,10 @@ impl World {
         let mut items = [std::ptr::null_mut(); CLUSTER_MAX];
         // SAFETY: put() tied it.
         let n = unsafe { cluster.untie(SLOTS, &mut items) };
-        items[..n].iter().map(|&item| self.number(item)).collect()
+        items[..n]
+            .iter()
+            .map(|&item| self.number(item.cast()))
+            .collect()
     }
 
     /// Takes a cluster and uses its objects.
@@ -120,7 +123,7 @@ impl World {
     /// Puts objects that the caller owns into the list, as one cluster.
     fn put(&self, numbers: &[usize]) {
         let at = |&n: &usize| (&raw const self.objects[n]).cast_mut().cast();
-        let items: Vec<*mut Item> = numbers.iter().map(at).collect();
+        let items: Vec<*mut u8> = numbers.iter().map(at).collect();
         // SAFETY: the caller's objects.
         self.list.push(unsafe { Cluster::tie(&items, SLOTS) });
     }

@@ -134,6 +134,31 @@ impl Cache {
         Some(unsafe { *self.slots.get().add(floor as usize) })
     }
 
+    /// As [`pop_oldest`](Self::pop_oldest), as many as there are and `batch`
+    /// has room for. Says how many.
+    pub(super) fn pop_oldest_of(&self, batch: &mut [*mut u8]) -> usize {
+        let floor = self.floor.load(Ordering::Relaxed);
+        let n = batch.len().min(self.stacked() as usize);
+        if n > 0 {
+            // SAFETY: slots between floor and top hold objects.
+            unsafe {
+                let from = self.slots.get().add(floor as usize).cast();
+                ptr::copy_nonoverlapping(from, batch.as_mut_ptr(), n);
+            }
+            self.floor.store(floor + n as u32, Ordering::Relaxed);
+        }
+        match batch.get_mut(n) {
+            Some(last) => match self.pop_fast() {
+                Some(hot) => {
+                    *last = hot.as_ptr();
+                    n + 1
+                }
+                None => n,
+            },
+            None => n,
+        }
+    }
+
     /// Puts an object in as the newest, whatever the cache is charged for:
     /// [`set_room`](Self::set_room) has to follow. False without memory.
     pub(super) fn push(&self, object: NonNull<u8>, clock: u32) -> bool {
@@ -158,6 +183,24 @@ impl Cache {
         self.top.store(top + 1, Ordering::Relaxed);
         self.stamp.set(clock);
         true
+    }
+
+    /// As [`push`](Self::push), for the objects of a cluster, none of which is
+    /// NULL, into an empty cache. Says how many found room: all or none.
+    pub(super) fn fill<T>(&self, objects: &[*mut T]) -> usize {
+        debug_assert_eq!(self.len(), 0);
+        if !self.reserve(objects.len() as u32) {
+            return 0;
+        }
+        let top = self.top.load(Ordering::Relaxed);
+        // SAFETY: there is room for that many pointers.
+        unsafe {
+            let to = self.slots.get().add(top as usize).cast();
+            ptr::copy_nonoverlapping(objects.as_ptr(), to, objects.len());
+        }
+        self.top
+            .store(top + objects.len() as u32, Ordering::Relaxed);
+        objects.len()
     }
 
     /// What the cache is charged for.

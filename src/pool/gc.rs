@@ -6,7 +6,7 @@ use super::local::Local;
 use super::need::Keep;
 use super::registry::Registry;
 use super::seal::Place;
-use super::shared::{CLUSTER_MAX, Item};
+use super::shared::CLUSTER_MAX;
 use crate::sync::atomic::Ordering;
 use crate::sys::memory;
 use core::ptr;
@@ -75,10 +75,11 @@ impl Head {
     pub(super) unsafe fn empty_all_caches(&self) {
         for cache in &self.cache {
             while let Some(object) = cache.pop_oldest() {
+                let object = [object.as_ptr()];
                 // SAFETY: taken out of a cache that nobody else uses.
                 unsafe {
-                    self.check_seal(object.as_ptr(), Place::Cache, 0);
-                    self.retire(&[object.as_ptr()], Keep::Nothing);
+                    self.check_seals(&object, Place::Cache, 0);
+                    self.retire(&object, Keep::Nothing);
                 }
             }
             cache.drop_stack();
@@ -92,14 +93,14 @@ impl Head {
             let n = self.untie(cluster, &mut objects, 0);
             for object in &objects[..n] {
                 // SAFETY: the list was detached, so its objects are ours.
-                unsafe { self.dispose(object.cast()) };
+                unsafe { self.dispose(*object) };
             }
         }
     }
 
     /// Gives shared objects to the system until `minavail` are left (INV-12).
     fn trim(&self) {
-        let mut objects = [ptr::null_mut::<Item>(); CLUSTER_MAX];
+        let mut objects = [ptr::null_mut(); CLUSTER_MAX];
         for bucket in 0..self.buckets() {
             while self.shared_len() > u64::from(self.minavail()) {
                 let Some(cluster) = self.shared.pop_from(bucket) else {
@@ -109,7 +110,7 @@ impl Head {
                 let excess = self.claim_excess(n as u64);
                 for object in &objects[..excess] {
                     // SAFETY: popped, so ours; accounted by claim_excess().
-                    unsafe { self.system_free(object.cast()) };
+                    unsafe { self.system_free(*object) };
                 }
                 if excess < n {
                     // SAFETY: popped, so ours.

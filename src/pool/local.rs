@@ -75,12 +75,10 @@ impl Local {
     }
 
     pub(super) fn reset(&self, limit: usize, gc_epoch: u32) {
-        self.bytes.set(0);
-        self.count.set(0);
+        self.set_charges(0, 0);
         self.limit.set(limit);
         self.soft.set(limit / 4 * 3 + limit % 4 * 3 / 4);
         self.gc_seen.set(gc_epoch);
-        self.stale.set(0);
     }
 
     /// Three quarters of the limit: from here on a dominant pool gives way.
@@ -88,9 +86,9 @@ impl Local {
         self.soft.get()
     }
 
-    /// How many objects one pool may cache when the limit is near.
-    pub(super) fn fair_share(&self) -> usize {
-        16 + self.count.get() / 8
+    /// Objects behind [`bytes`](Self::bytes).
+    pub(super) fn count(&self) -> usize {
+        self.count.get()
     }
 
     pub(super) fn gc_seen(&self) -> u32 {
@@ -124,7 +122,10 @@ impl Local {
         self.stale.get()
     }
 
-    pub(super) fn set_fresh(&self) {
+    /// The charges after a recount.
+    pub(super) fn set_charges(&self, bytes: usize, count: usize) {
+        self.bytes.set(bytes);
+        self.count.set(count);
         self.stale.set(0);
     }
 }

@@ -6,7 +6,8 @@
 //! * [`Registry`]: all pools, the debugging words, and every operation.
 //! * [`Local`]: what a registered thread brings along: its id, and how much it
 //!   caches over all pools.
-//! * [`shared`]: the list of free objects that every thread can reach.
+//! * [`shared`]: the list of free objects that every thread can reach;
+//!   [`buckets`]: the several ones of a pool with many threads.
 //!
 //! # Where an object is (INV-2: in exactly one of these)
 //!
@@ -22,11 +23,14 @@
 //!
 //! 1. `Head::cache[t]` belongs to the thread registered under id `t`: others
 //!    read its length only (INV-6). Nobody being registered, whoever ends the
-//!    library may empty it. Objects in it are not touched.
+//!    library may empty it. Objects in it are not touched. What it may hold is
+//!    charged to the thread in advance (`settle.rs`), so a hit counts nothing;
+//!    a pool whose debugging words want to see every object has closed caches,
+//!    which the fast path does not use.
 //! 2. The link of the first free object is read by the thread that holds the
 //!    head of the shared list, and by nobody else (INV-3); an object goes to
 //!    the system only from the hands of the thread that detached it (INV-5).
-//!    Both live in [`shared`].
+//!    Both live in [`shared`]. Of a cluster in the list one object is written.
 //! 3. The list of pools and `Head::links` are under the registry's lock. It is
 //!    held neither across the system's allocator nor across output: who wants
 //!    to work on a pool found in the list pins it first.
@@ -40,8 +44,9 @@
 //! them that are not in the shared list: in callers' hands *or in caches*. A
 //! cache hit moves neither. `used` is lowered before an object becomes visible
 //! in the shared list and raised after it was taken from it; `allocated` moves
-//! the other way round; so `used ≤ allocated` at all times, and at rest
-//! `allocated = live + cached + shared`, `used = live + cached` (INV-1).
+//! the other way round; so `used ≤ allocated` but for what moves meanwhile, and at rest
+//! `allocated = live + cached + shared`, `used = live + cached` (INV-1). `used`
+//! is spread over the buckets: a sum, not a snapshot, while threads are at work.
 
 pub mod buckets;
 pub mod shared;

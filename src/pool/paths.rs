@@ -7,7 +7,7 @@ use super::local::Local;
 use super::need::{self, Keep};
 use super::registry::Registry;
 use super::seal::Place;
-use super::shared::{CLUSTER_MAX, Cluster, Item};
+use super::shared::{CLUSTER_MAX, Cluster};
 use super::{POOL_F_MUST_ZERO, POOL_F_NO_FAIL, debug};
 use crate::sync::atomic::Ordering;
 use core::ptr::{self, NonNull};
@@ -139,7 +139,9 @@ impl Registry {
         if let Some(local) = local {
             // An object that alone fills the cache has no place in it.
             let fits = pool.weight() <= local.limit() && !pool.has(debug::NO_CACHE);
-            if fits && pool.put_cached(local, object) {
+            if fits && pool.cache_of(local).push(object, local.clock()) {
+                // SAFETY: the object is in our own cache.
+                unsafe { pool.seal(&[object.as_ptr()], Place::Cache) };
                 self.settle(pool, local);
                 return;
             }
@@ -184,19 +186,8 @@ impl Head {
         };
         self.charge(local, cache.charged() - 1);
         // SAFETY: taken out of the cache, the object is ours.
-        unsafe { self.check_seal(object.as_ptr(), Place::Cache, from) };
+        unsafe { self.check_seals(&[object.as_ptr()], Place::Cache, from) };
         Some(object)
-    }
-
-    /// Puts an object into the thread's cache, which has to be charged or
-    /// settled then; false without memory.
-    fn put_cached(&self, local: &Local, object: NonNull<u8>) -> bool {
-        let done = self.cache_of(local).push(object, local.clock());
-        if done {
-            // SAFETY: the object is in our own cache.
-            unsafe { self.seal(object.as_ptr(), Place::Cache) };
-        }
-        done
     }
 
     /// Takes a cluster from the shared list: one object for the caller, the
@@ -213,21 +204,17 @@ impl Head {
             let cache = self.cache_of(local);
             let room = local.limit().saturating_sub(local.bytes()) / self.weight();
             let room = room + (cache.charged() - cache.len()) as usize;
-            for object in objects[1..n.min(room + 1)].iter() {
-                let Some(object) = NonNull::new(object.cast()) else {
-                    break;
-                };
-                if !self.put_cached(local, object) {
-                    break;
-                }
-                taken += 1;
-            }
+            taken += cache.fill(&objects[1..n.min(room + 1)]);
+            // SAFETY: the objects are in our own cache.
+            unsafe { self.seal(&objects[1..taken], Place::Cache) };
             self.charge(local, cache.charged().max(cache.len()));
         }
         self.shared.add_used(bucket, taken as u64);
-        // SAFETY: the objects are ours.
-        unsafe { self.share(&objects[taken..n]) };
-        objects[0].cast()
+        if taken < n {
+            // SAFETY: the objects are ours.
+            unsafe { self.share(&objects[taken..n]) };
+        }
+        objects[0]
     }
 
     /// Puts free objects into the shared list.
@@ -235,36 +222,35 @@ impl Head {
     /// # Safety
     /// The objects are this pool's, in the caller's hands, no longer counted
     /// as used.
-    pub(super) unsafe fn share(&self, objects: &[*mut Item]) {
-        for object in objects {
-            // SAFETY: by this function's contract.
-            unsafe { self.seal(object.cast(), Place::Shared) };
-        }
+    pub(super) unsafe fn share(&self, objects: &[*mut u8]) {
         // SAFETY: by this function's contract; the room was reckoned with.
-        let cluster = unsafe { Cluster::tie(objects, self.slots()) };
+        let cluster = unsafe {
+            self.seal(objects, Place::Shared);
+            Cluster::tie(objects, self.slots())
+        };
         self.shared
             .push(self.buckets(), self.bucket_of(objects), cluster);
     }
 
-    /// Unties a cluster that was taken from the shared list: the number of its
-    /// objects.
+    /// Unties a cluster that was taken from the shared list, for a call that
+    /// came from there: the number of its objects.
     pub(super) fn untie(
         &self,
         cluster: Cluster,
-        objects: &mut [*mut Item; CLUSTER_MAX],
+        objects: &mut [*mut u8; CLUSTER_MAX],
         from: usize,
     ) -> usize {
-        // SAFETY: share() tied it with as many slots.
-        let n = unsafe { cluster.untie(self.slots(), objects) };
-        for object in &objects[..n] {
-            // SAFETY: who holds the cluster owns its objects.
-            unsafe { self.check_seal(object.cast(), Place::Shared, from) };
+        // SAFETY: share() sealed it, and tied it with as many slots; who holds
+        // the cluster owns its objects.
+        unsafe {
+            let n = cluster.untie(self.slots(), objects);
+            self.check_seals(&objects[..n], Place::Shared, from);
+            n
         }
-        n
     }
 
     /// The bucket that a cluster of these objects goes to.
-    fn bucket_of<T>(&self, objects: &[*mut T]) -> usize {
+    fn bucket_of(&self, objects: &[*mut u8]) -> usize {
         let first = objects.first().map_or(0, |o| o.addr());
         // Fibonacci hashing: the low bits of addresses are all alike.
         let hash = (first as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
@@ -282,17 +268,15 @@ impl Head {
             return;
         }
         let n = batch.len();
-        let stay = self.keep(keep, n);
+        let (stay, go) = batch.split_at(self.keep(keep, n));
         // Before the objects become visible to others: see mod.rs, Counters.
         self.shared.sub_used(self.bucket_of(batch), n as u64);
         self.feed_need(self.snapshot().1, 1);
-        let mut items = [ptr::null_mut::<Item>(); CLUSTER_MAX];
-        for (item, &object) in items.iter_mut().zip(&batch[..stay]) {
-            *item = object.cast();
+        if !stay.is_empty() {
+            // SAFETY: the objects are ours.
+            unsafe { self.share(stay) };
         }
-        // SAFETY: the objects are ours.
-        unsafe { self.share(&items[..stay]) };
-        for &object in &batch[stay..] {
+        for &object in go {
             // SAFETY: same.
             unsafe { self.dispose(object) };
         }

@@ -68,18 +68,31 @@ impl Head {
         }
     }
 
-    /// Seals an object that goes to `place`.
+    /// Seals objects that go to `place`.
     ///
     /// # Safety
-    /// The object is one of this pool, in our hands.
-    pub(super) unsafe fn seal(&self, object: *mut u8, place: Place) {
-        if !self.has(INTEGRITY) {
-            if self.has(BACKUP) {
-                // SAFETY: by this function's contract.
-                unsafe { self.back_up(object) };
-            }
+    /// The objects are this pool's, in our hands.
+    pub(super) unsafe fn seal(&self, objects: &[*mut u8], place: Place) {
+        if !self.has(INTEGRITY | BACKUP) {
             return;
         }
+        for &object in objects {
+            // SAFETY: by this function's contract.
+            unsafe {
+                match self.has(INTEGRITY) {
+                    true => self.fill_pattern(object, place),
+                    false => self.back_up(object),
+                }
+            }
+        }
+    }
+
+    /// Fills an object with a new pattern.
+    ///
+    /// # Safety
+    /// The object is one of this pool, which has the word `integrity`, and in
+    /// our hands.
+    unsafe fn fill_pattern(&self, object: *mut u8, place: Place) {
         let pattern = self.patterns.next();
         let size = self.size() as usize;
         // SAFETY: the object is `size` bytes long; the pattern's word lies
@@ -94,13 +107,16 @@ impl Head {
         }
     }
 
-    /// Checks an object that leaves `place`; what is wrong is a panic. `from`
-    /// is the return address of the call that takes it; 0: keel's own.
+    /// Checks objects that leave `place`; what is wrong is a panic. `from` is
+    /// the return address of the call that takes them; 0: keel's own.
     ///
     /// # Safety
-    /// The object is one of this pool, in our hands, and was sealed there.
-    pub(super) unsafe fn check_seal(&self, object: *mut u8, place: Place, from: usize) {
-        if self.has(INTEGRITY | BACKUP) {
+    /// The objects are this pool's, in our hands, and were sealed there.
+    pub(super) unsafe fn check_seals(&self, objects: &[*mut u8], place: Place, from: usize) {
+        if !self.has(INTEGRITY | BACKUP) {
+            return;
+        }
+        for &object in objects {
             // SAFETY: by this function's contract.
             if let Some(change) = unsafe { self.change_of(object, place) } {
                 self.broken_seal(object, &change, from);
@@ -111,7 +127,7 @@ impl Head {
     /// The first word that changed since the object was sealed.
     ///
     /// # Safety
-    /// As for [`check_seal`](Self::check_seal).
+    /// As for [`check_seals`](Self::check_seals).
     unsafe fn change_of(&self, object: *mut u8, place: Place) -> Option<Change> {
         let size = self.size() as usize;
         let patterned = self.has(INTEGRITY);
@@ -176,7 +192,7 @@ mod tests {
             for at in 0..size as usize {
                 object.write_bytes(0x11, size as usize);
                 pool.back_up_if_asked(object);
-                pool.seal(object, place);
+                pool.seal(&[object], place);
                 assert!(pool.change_of(object, place).is_none());
                 *object.add(at) ^= 0x80;
                 judge(at, pool.change_of(object, place));

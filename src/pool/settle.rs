@@ -14,42 +14,48 @@ use super::seal::Place;
 use super::shared::CLUSTER_MAX;
 use core::ptr;
 
+/// What a pool may cache in any case when the limit is near, in objects.
+const SHARE: usize = 16;
+
 /// Objects, and bytes, for which a cache is charged in advance at most.
 const ADVANCE: usize = 64;
-const ADVANCE_BYTES: usize = 64 * 1024;
+const ADVANCE_BYTES: usize = 128 * 1024;
 
 /// Charges after which it is worth looking what became of them.
 const STALE: u32 = 64;
 
 impl Registry {
     /// After an object was put into the thread's cache of `pool`: lets the
-    /// oldest objects go as long as there are too many, then makes room for
-    /// the next ones.
+    /// oldest objects go as long as there are too many, then charges in
+    /// advance for the next ones.
     pub(super) fn settle(&self, pool: &Head, local: &Local) {
         local.tick();
-        let len = || pool.cache_of(local).len();
-        if pool.cache_of(local).charged() < len() || local.bytes() > local.soft() {
-            pool.charge(local, len());
-        }
-        let limit = local.limit();
-        if local.bytes() > local.soft() {
-            if local.stale() > STALE || local.bytes() > limit {
-                self.recount(local);
-            }
-            // A pool that dominates the cache gives way first.
-            let cluster = pool.cluster();
-            let share = || len() as usize >= cluster.max(local.fair_share());
-            if len() as usize >= local.fair_share() + cluster {
-                while local.bytes() > local.soft() && share() {
-                    pool.evict(local, Keep::Needed);
-                }
-            }
-            // Then whatever was not touched for longest.
-            if local.bytes() > limit {
-                self.evict_coldest(local, limit / 8 * 7);
-            }
+        if pool.exact(local).bytes > local.soft() {
+            self.make_room(pool, local);
         }
         pool.advance(local);
+    }
+
+    fn make_room(&self, pool: &Head, local: &Local) {
+        let limit = local.limit();
+        if local.stale() > STALE || pool.exact(local).bytes > limit {
+            self.recount(local);
+        }
+        // A pool that dominates the cache gives way first.
+        let cluster = pool.cluster();
+        let len = || pool.cache_of(local).len() as usize;
+        if len() >= pool.exact(local).share() + cluster {
+            while pool.exact(local).bytes > local.soft()
+                && len() >= cluster.max(pool.exact(local).share())
+            {
+                pool.let_go(local, Keep::Needed);
+            }
+        }
+        // Then whatever was not touched for longest.
+        if pool.exact(local).bytes > limit {
+            pool.charge(local, pool.cache_of(local).len());
+            self.evict_coldest(local, limit / 8 * 7);
+        }
     }
 
     /// Lets the oldest objects of the coldest pools go until the charges are
@@ -66,19 +72,46 @@ impl Registry {
         }
     }
 
-    /// Reduces the charges of all pools to what the thread caches.
+    /// Reduces the charges of all pools to what the thread caches. That also
+    /// forgets what pools were charged for that are no more.
     fn recount(&self, local: &Local) {
+        let (mut bytes, mut count) = (0, 0);
         self.visit(|pool| {
             let cache = pool.cache_of(local);
             if cache.charged() != cache.len() {
                 pool.charge(local, cache.len());
             }
+            bytes += cache.charged() as usize * pool.weight();
+            count += cache.charged() as usize;
         });
-        local.set_fresh();
+        local.set_charges(bytes, count);
+    }
+}
+
+/// A thread's charges, but for one pool what is really there.
+struct Exact {
+    bytes: usize,
+    count: usize,
+}
+
+impl Exact {
+    /// How many objects one pool may cache when the limit is near.
+    fn share(&self) -> usize {
+        SHARE + self.count / 8
     }
 }
 
 impl Head {
+    fn exact(&self, local: &Local) -> Exact {
+        let cache = self.cache_of(local);
+        let (len, charged) = (cache.len() as usize, cache.charged() as usize);
+        // A cache may for a moment hold one more than it is charged for.
+        Exact {
+            bytes: local.bytes() + len * self.weight() - charged * self.weight(),
+            count: local.count() + len - charged,
+        }
+    }
+
     /// Charges the thread for `total` objects of this pool instead of what it
     /// was charged for: at least those in its cache.
     pub(super) fn charge(&self, local: &Local, total: u32) {
@@ -88,47 +121,50 @@ impl Head {
         local.recharge(before, now, self.weight());
     }
 
-    /// Charges in advance for the objects that may come next: as many as can
-    /// come before there is something to settle.
+    /// Charges for what is in the thread's cache, and in advance for as many
+    /// objects as can come before there is something to settle.
     fn advance(&self, local: &Local) {
+        let len = self.cache_of(local).len();
         if self.has(debug::SLOW) {
-            return;
+            return self.charge(local, len);
         }
-        let cache = self.cache_of(local);
-        let (len, unused) = (cache.len(), cache.charged() - cache.len());
-        let bytes = local.bytes() - unused as usize * self.weight();
-        let more = if bytes <= local.soft() {
-            (local.soft() - bytes) / self.weight()
+        let exact = self.exact(local);
+        let weight = self.weight();
+        let until = |bytes: usize| bytes.saturating_sub(exact.bytes) / weight;
+        // The share grows by an eighth of what comes.
+        let share = 8 * (SHARE + self.cluster() - 1) + exact.count;
+        let more = until(local.soft())
+            .max(share.saturating_sub(8 * len as usize) / 7)
+            .min(until(local.limit()))
+            .min(ADVANCE);
+        let more = if more * weight > ADVANCE_BYTES {
+            (ADVANCE_BYTES / weight).max(1)
         } else {
-            let share = local.fair_share() + self.cluster() - 1;
-            let room = local.limit().saturating_sub(bytes) / self.weight();
-            room.min(share.saturating_sub(len as usize))
+            more
         };
-        let most = ADVANCE.min(ADVANCE_BYTES / self.weight()).max(1);
-        self.charge(local, len + more.min(most) as u32);
+        self.charge(local, len + more as u32);
     }
 
     /// Moves up to a cluster of the oldest objects out of the thread's cache;
     /// false if that is empty.
     pub(super) fn evict(&self, local: &Local, keep: Keep) -> bool {
-        let cache = self.cache_of(local);
+        let n = self.let_go(local, keep);
+        if n > 0 {
+            self.charge(local, self.cache_of(local).charged() - n);
+        }
+        n > 0
+    }
+
+    /// As [`evict`](Self::evict), without a change of the charge. Says how many.
+    fn let_go(&self, local: &Local, keep: Keep) -> u32 {
         let mut batch = [ptr::null_mut(); CLUSTER_MAX];
-        let mut n = 0;
-        while n < self.cluster() {
-            let Some(object) = cache.pop_oldest() else {
-                break;
-            };
-            // SAFETY: taken out of the cache, the object is ours.
-            unsafe { self.check_seal(object.as_ptr(), Place::Cache, 0) };
-            batch[n] = object.as_ptr();
-            n += 1;
-        }
-        if n == 0 {
-            return false;
-        }
-        self.charge(local, cache.charged() - n as u32);
+        let batch = &mut batch[..self.cluster()];
+        let n = self.cache_of(local).pop_oldest_of(batch);
         // SAFETY: taken out of the cache, the objects are ours.
-        unsafe { self.retire(&batch[..n], keep) };
-        true
+        unsafe {
+            self.check_seals(&batch[..n], Place::Cache, 0);
+            self.retire(&batch[..n], keep);
+        }
+        n as u32
     }
 }

@@ -92,23 +92,25 @@ impl Cluster {
     /// Ties `objects` together.
     ///
     /// # Safety
-    /// The caller owns the objects and gives them up; each has room for an
-    /// [`Item`] and `slots` pointers.
-    pub unsafe fn tie(objects: &[*mut Item], slots: usize) -> Self {
+    /// The caller owns the objects and gives them up; each is aligned for an
+    /// [`Item`] and has room for one and `slots` pointers.
+    pub unsafe fn tie(objects: &[*mut u8], slots: usize) -> Self {
         debug_assert!(objects.len() <= CLUSTER_MAX);
         let mut first = ptr::null_mut();
         for group in objects.rchunks(slots + 1) {
+            let leader: *mut Item = group[0].cast();
+            let members = &group[1..];
             // SAFETY: the objects are ours; a group is one more than its slots.
             unsafe {
-                (*group[0]).down.with_mut(|p| *p = first);
-                for (i, &member) in group[1..].iter().enumerate() {
-                    (*slot(group[0], i)).with_mut(|p| *p = member);
+                (*leader).down.with_mut(|p| *p = first);
+                for (i, &member) in members.iter().enumerate() {
+                    (*slot(leader, i)).with_mut(|p| *p = member);
                 }
-                if group.len() <= slots {
-                    (*slot(group[0], group.len() - 1)).with_mut(|p| *p = ptr::null_mut());
+                if members.len() < slots {
+                    (*slot(leader, members.len())).with_mut(|p| *p = ptr::null_mut());
                 }
             }
-            first = group[0];
+            first = leader;
         }
         Self { first }
     }
@@ -118,11 +120,11 @@ impl Cluster {
     ///
     /// # Safety
     /// It was tied with as many `slots`.
-    pub unsafe fn untie(self, slots: usize, objects: &mut [*mut Item; CLUSTER_MAX]) -> usize {
+    pub unsafe fn untie(self, slots: usize, objects: &mut [*mut u8; CLUSTER_MAX]) -> usize {
         let mut n = 0;
         let mut leader = self.first;
         while !leader.is_null() {
-            objects[n] = leader;
+            objects[n] = leader.cast();
             n += 1;
             for i in 0..slots {
                 // SAFETY: a cluster's objects belong to its holder, and the
@@ -145,9 +147,9 @@ impl Cluster {
 ///
 /// # Safety
 /// The object has it.
-unsafe fn slot(item: *mut Item, i: usize) -> *mut UnsafeCell<*mut Item> {
+unsafe fn slot(item: *mut Item, i: usize) -> *mut UnsafeCell<*mut u8> {
     // SAFETY: by this function's contract.
-    unsafe { item.add(1).cast::<UnsafeCell<*mut Item>>().add(i) }
+    unsafe { item.add(1).cast::<UnsafeCell<*mut u8>>().add(i) }
 }
 
 /// The clusters of a list that was detached as a whole.
@@ -359,7 +361,7 @@ mod tests {
     #[repr(C)]
     struct Object {
         item: Item,
-        slots: [UnsafeCell<*mut Item>; 4],
+        slots: [UnsafeCell<*mut u8>; 4],
     }
 
     fn objects<const N: usize>() -> [Object; N] {
@@ -369,7 +371,7 @@ mod tests {
         })
     }
 
-    fn at(object: &Object) -> *mut Item {
+    fn at(object: &Object) -> *mut u8 {
         ptr::from_ref(object).cast_mut().cast()
     }
 
@@ -379,7 +381,7 @@ mod tests {
         unsafe { Cluster::tie(&items, slots) }
     }
 
-    fn untie(cluster: Cluster, slots: usize) -> Vec<*mut Item> {
+    fn untie(cluster: Cluster, slots: usize) -> Vec<*mut u8> {
         let mut items = [ptr::null_mut(); CLUSTER_MAX];
         // SAFETY: tied with that many.
         let n = unsafe { cluster.untie(slots, &mut items) };
