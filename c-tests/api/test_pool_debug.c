@@ -432,11 +432,12 @@ static int painted(struct pool_head *pool, unsigned char **objects, int first, i
 
 /* Objects are written from end to end; every second one is given back, so that
  * what is written into a free one would be seen in its neighbours. */
-static void use_size(unsigned int size, unsigned int flags)
+static void use_size(unsigned int size, unsigned int align, unsigned int flags)
 {
-	struct pool_head *pool = make(size, flags);
+	struct pool_head *pool = create_aligned_pool("test", size, align, flags);
 	unsigned char *objects[SOME];
 
+	ck_assert_ptr_nonnull(pool);
 	ck_assert_uint_ge(pool->size, size);
 	ck_assert(!(flags & MEM_F_EXACT) || pool->size == size);
 	/* Some stay in the shared list. */
@@ -471,8 +472,8 @@ START_TEST(pool_15_16_every_size_with_every_mixture)
 	for (unsigned int n = 0; n < MIXTURES; n++) {
 		words(mixture(n, NULL));
 		for (unsigned int size = 1; size <= 64; size++) {
-			use_size(size, 0);
-			use_size(size, MEM_F_EXACT);
+			use_size(size, 0, 0);
+			use_size(size, 0, MEM_F_EXACT);
 		}
 	}
 	if (!_i)
@@ -492,8 +493,9 @@ START_TEST(pool_15_16_sizes_with_every_word)
 		for (unsigned int n = 0; n < MIXTURES; n += MIXTURES - 1) {
 			words(mixture(n, places[place]));
 			for (size_t i = 0; i < ARRAY(sizes); i++) {
-				use_size(sizes[i], 0);
-				use_size(sizes[i], MEM_F_EXACT);
+				use_size(sizes[i], 0, 0);
+				/* In uaf mode a page that faults is right behind. */
+				use_size(sizes[i], 8, MEM_F_EXACT);
 			}
 		}
 	}

@@ -75,22 +75,22 @@ impl Head {
 
     /// Where the call site stands: at the very end.
     pub(super) fn caller_of(&self, object: *mut u8) -> *mut usize {
-        self.from_end(object, debug::CALLER).cast()
+        self.extras_for(object, debug::CALLER).cast()
     }
 
     /// Where the pattern of a sealed object is remembered.
     pub(super) fn pattern_of(&self, object: *mut u8) -> *mut usize {
-        self.from_end(object, debug::CALLER | debug::INTEGRITY)
+        self.extras_for(object, debug::CALLER | debug::INTEGRITY)
             .cast()
     }
 
     /// Where the copy of a free object begins.
     pub(super) fn copy_of(&self, object: *mut u8) -> *mut u8 {
-        self.from_end(object, debug::CALLER | debug::INTEGRITY | debug::BACKUP)
+        self.extras_for(object, debug::CALLER | debug::INTEGRITY | debug::BACKUP)
     }
 
     /// Where the extras for these words of the pool's begin.
-    fn from_end(&self, object: *mut u8, words: u32) -> *mut u8 {
+    fn extras_for(&self, object: *mut u8, words: u32) -> *mut u8 {
         let real = self.real.load(Ordering::Relaxed) as usize;
         let extra = extra(self.size(), self.debug & words) as usize;
         object.wrapping_add(real - extra)
