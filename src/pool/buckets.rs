@@ -51,7 +51,7 @@ impl Buckets {
             return self.0[0].list.pop().map(|cluster| (0, cluster));
         }
         let mut dice = Dice::new(first);
-        let mut at = first % count;
+        let mut at = first & (count - 1);
         let mut found_empty = false;
         let mut turns = 0;
         loop {
@@ -77,7 +77,7 @@ impl Buckets {
             return self.0[0].list.push(cluster);
         }
         let mut dice = Dice::new(first);
-        let mut at = first % count;
+        let mut at = first & (count - 1);
         let mut turns = 0;
         while let Err(back) = self.0[at].list.try_push(cluster, turns) {
             cluster = back;

@@ -311,3 +311,103 @@ impl Cache {
         clock.wrapping_sub(self.stamp.get())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::VecDeque;
+
+    fn new() -> Cache {
+        // SAFETY: all-zero is a closed, empty cache.
+        unsafe { core::mem::zeroed() }
+    }
+
+    fn object(n: usize) -> NonNull<u8> {
+        NonNull::new(ptr::without_provenance_mut(n * 16)).unwrap()
+    }
+
+    /// As the slow path, then as the fast path until that is at its end.
+    fn random_walk(open: bool) {
+        let cache = new();
+        let mut model = VecDeque::new();
+        let mut seed = 1u32;
+        let mut random = |n: u32| {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (seed >> 8) % n
+        };
+        for i in 1..20_000 {
+            let grows = i / 1000 % 3 != 2;
+            match random(8) {
+                0 => assert_eq!(cache.pop_oldest(), model.pop_front()),
+                1 => {
+                    let mut batch = [ptr::null_mut(); 8];
+                    let n = cache.pop_oldest_of(&mut batch);
+                    assert_eq!(n, model.len().min(8));
+                    for &gone in &batch[..n] {
+                        assert_eq!(NonNull::new(gone), model.pop_front());
+                    }
+                }
+                2..=3 => assert_eq!(cache.pop_newest(), model.pop_back()),
+                4 if model.is_empty() => {
+                    let cluster: Vec<_> = (0..7).map(|k| object(i * 8 + k).as_ptr()).collect();
+                    assert_eq!(cache.fill(&cluster), 7);
+                    model.extend(cluster.into_iter().map(|o| NonNull::new(o).unwrap()));
+                }
+                _ if grows || model.is_empty() => {
+                    assert!(cache.push(object(i * 8), i as u32));
+                    model.push_back(object(i * 8));
+                }
+                _ => {}
+            }
+            assert_eq!(cache.len() as usize, model.len());
+            let room = random(40);
+            let total = cache.set_room(model.len() as u32 + room, open);
+            assert_eq!(total, model.len() as u32 + room);
+            assert_eq!(cache.charged(), total);
+            if !open {
+                assert_eq!(cache.pop_fast(), None);
+                assert!(!cache.push_fast(object(1), 0));
+                continue;
+            }
+            for k in 0..random(60) as usize {
+                if random(3) == 0 {
+                    assert_eq!(cache.pop_fast(), model.pop_back());
+                } else {
+                    let fits = model.len() < total as usize;
+                    assert_eq!(cache.push_fast(object(i * 8 + k), 0), fits);
+                    if fits {
+                        model.push_back(object(i * 8 + k));
+                    }
+                }
+                assert_eq!(cache.len() as usize, model.len());
+            }
+        }
+        assert!(cache.capacity.get() > FIRST_CAPACITY);
+        while cache.pop_oldest().is_some() {}
+        cache.drop_stack();
+        assert_eq!(cache.pop_newest(), None);
+        assert!(!cache.push_fast(object(1), 0));
+    }
+
+    #[test]
+    fn an_open_cache_is_a_deque_that_keeps_to_its_room() {
+        random_walk(true);
+    }
+
+    #[test]
+    fn the_fast_path_leaves_a_closed_cache_alone() {
+        random_walk(false);
+    }
+
+    #[test]
+    fn a_charge_of_nothing_closes() {
+        let cache = new();
+        assert_eq!(cache.set_room(1, true), 1);
+        assert!(cache.push_fast(object(1), 0));
+        assert!(!cache.push_fast(object(2), 0));
+        assert_eq!(cache.pop_fast(), Some(object(1)));
+        assert_eq!(cache.set_room(0, true), 0);
+        assert!(!cache.push_fast(object(1), 0));
+        cache.drop_stack();
+    }
+}

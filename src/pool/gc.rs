@@ -8,7 +8,7 @@ use super::registry::Registry;
 use super::seal::Place;
 use super::shared::CLUSTER_MAX;
 use crate::sync::atomic::Ordering;
-use crate::sys::memory;
+use crate::sys::trim;
 use core::ptr;
 
 impl Registry {
@@ -29,7 +29,7 @@ impl Registry {
             }
             pool.trim();
         });
-        memory::trim();
+        trim::trim();
     }
 
     /// Counts the calls of [`gc`](Self::gc).

@@ -2,9 +2,7 @@
 
 use super::buckets::Buckets;
 use super::cache::Cache;
-use super::debug::{BACKUP, INTEGRITY};
 use super::seal::Patterns;
-use super::shared::{CLUSTER_MAX, Item};
 use super::{MAX_THREADS, need};
 use crate::sync::UnsafeCell;
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -28,6 +26,8 @@ pub struct Head {
     pub(super) weight: AtomicU32,
     /// Bytes asked from the system for an object.
     pub(super) real: AtomicU32,
+    pub(super) cluster: AtomicU32,
+    pub(super) slots: AtomicU32,
     pub(super) mem_flags: u32,
     /// Buckets in use, a power of two; never becomes less.
     pub(super) buckets: AtomicU32,
@@ -143,21 +143,16 @@ impl Head {
         self.debug & word != 0
     }
 
-    /// How many objects move between a cache and the shared list at once:
-    /// more of small ones, whose way would cost more than they do.
+    /// How many objects move between a cache and the shared list at once.
+    #[inline(always)]
     pub(super) fn cluster(&self) -> usize {
-        (8192 / self.weight()).clamp(8, CLUSTER_MAX)
+        self.cluster.load(Ordering::Relaxed) as usize
     }
 
-    /// Pointers that fit behind the links of a free object, short of the
-    /// debugging marks behind it. None where it is sealed: the links are as
-    /// much as a seal leaves out.
+    /// Pointers that fit behind the links of a free object.
+    #[inline(always)]
     pub(super) fn slots(&self) -> usize {
-        if self.has(INTEGRITY | BACKUP) {
-            return 0;
-        }
-        let room = (self.size() as usize).saturating_sub(size_of::<Item>());
-        (room / size_of::<*mut Item>()).min(CLUSTER_MAX - 1)
+        self.slots.load(Ordering::Relaxed) as usize
     }
 
     /// How many buckets the pool has.

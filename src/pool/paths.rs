@@ -254,7 +254,7 @@ impl Head {
         let first = objects.first().map_or(0, |o| o.addr());
         // Fibonacci hashing: the low bits of addresses are all alike.
         let hash = (first as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        (hash >> 32) as usize % self.buckets()
+        (hash >> 32) as usize & (self.buckets() - 1)
     }
 
     /// Ends the use of up to a cluster of objects: the shared list gets those
@@ -267,11 +267,12 @@ impl Head {
         if batch.is_empty() {
             return;
         }
-        let n = batch.len();
-        let (stay, go) = batch.split_at(self.keep(keep, n));
+        let n = batch.len() as u64;
+        let (allocated, used) = self.snapshot();
+        let (stay, go) = batch.split_at(self.keep(keep, n, allocated, used) as usize);
         // Before the objects become visible to others: see mod.rs, Counters.
-        self.shared.sub_used(self.bucket_of(batch), n as u64);
-        self.feed_need(self.snapshot().1, 1);
+        self.shared.sub_used(self.bucket_of(batch), n);
+        self.feed_need(used.saturating_sub(n), 1);
         if !stay.is_empty() {
             // SAFETY: the objects are ours.
             unsafe { self.share(stay) };
@@ -283,20 +284,19 @@ impl Head {
     }
 
     /// How many of `n` objects whose use ends stay in the shared list.
-    fn keep(&self, keep: Keep, n: usize) -> usize {
+    fn keep(&self, keep: Keep, n: u64, allocated: u64, used: u64) -> u64 {
         if self.has(debug::NO_CACHE | debug::NO_GLOBAL) {
             return 0;
         }
+        let minavail = u64::from(self.minavail());
         match keep {
             Keep::Nothing => 0,
-            Keep::Floor => {
-                let lacking = u64::from(self.minavail()).saturating_sub(self.shared_len());
-                lacking.min(n as u64) as usize
-            }
+            Keep::Floor => minavail
+                .saturating_sub(allocated.saturating_sub(used))
+                .min(n),
             Keep::Needed => {
-                let (allocated, used) = self.snapshot();
                 let needed = self.counters.needed.load(Ordering::Relaxed);
-                match need::releasable(allocated, used, needed, self.minavail().into()) {
+                match need::releasable(allocated, used, needed, minavail) {
                     0 => 0,
                     // A cluster once begun is completed.
                     _ => n,

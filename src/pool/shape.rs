@@ -3,7 +3,7 @@
 use super::MEM_F_EXACT;
 use super::debug;
 use super::head::Head;
-use super::shared::Item;
+use super::shared::{CLUSTER_MAX, Item};
 use crate::sync::atomic::Ordering;
 
 /// What the system's allocator aligns to anyway.
@@ -102,8 +102,20 @@ impl Head {
         self.real.store(shape.real, Ordering::Relaxed);
         // At least what an object costs, or tiny ones would be cached without
         // bound.
-        let weight = shape.size.max(size_of::<Item>() as u32);
+        let links = size_of::<Item>() as u32;
+        let weight = shape.size.max(links);
         self.weight.store(weight, Ordering::Relaxed);
+        // More of small ones, whose way would cost more than they do.
+        let cluster = (8192 / weight).clamp(8, CLUSTER_MAX as u32);
+        self.cluster.store(cluster, Ordering::Relaxed);
+        // Short of the debugging marks behind the object. Where objects are
+        // sealed, the links alone are left out: there is no room for more.
+        let slots = match self.has(debug::INTEGRITY | debug::BACKUP) {
+            true => 0,
+            false => shape.size.saturating_sub(links) / size_of::<*mut u8>() as u32,
+        };
+        let slots = slots.min(CLUSTER_MAX as u32 - 1);
+        self.slots.store(slots, Ordering::Relaxed);
     }
 }
 

@@ -67,15 +67,6 @@ pub fn prefetch<T>(at: *const T) {
     let _ = at;
 }
 
-/// Gives the libc heap's free pages back to the kernel.
-pub fn trim() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: malloc_trim may be called at any time by any thread.
-    unsafe {
-        libc::malloc_trim(0);
-    }
-}
-
 /// The word at `at`, which need not be memory: None where it is not.
 pub fn peek(at: *const u8) -> Option<usize> {
     let mut word = 0usize;

@@ -17,6 +17,8 @@ pub mod random;
 #[cfg(not(loom))]
 pub mod symbol;
 pub mod thread;
+#[cfg(not(loom))]
+pub mod trim;
 pub mod tsc;
 
 /// The calling thread's `errno`.

@@ -43,6 +43,16 @@ pub fn place(address: usize) -> Place {
     }
 }
 
+/// Where the file starts that is mapped at `address`.
+pub fn file_start(address: usize) -> Option<usize> {
+    let mut info = MaybeUninit::<libc::Dl_info>::zeroed();
+    // SAFETY: as in place().
+    unsafe {
+        let at = ptr::without_provenance(address);
+        (libc::dladdr(at, info.as_mut_ptr()) != 0).then(|| info.assume_init().dli_fbase.addr())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
