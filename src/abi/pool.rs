@@ -292,20 +292,36 @@ pub extern "C" fn pool_total_failures() -> c_int {
 /// -dM, comma separated, later ones winning. A leading number is the poison
 /// byte ("" means 0x50, a negative number none). The words:
 ///
-///   poison     fills objects with the poison byte when they are allocated
+///   poison     fills objects with the poison byte when they are allocated, so
+///              that a stale pointer does not read what it wrote
 ///   tag        detects double frees, frees to the wrong pool, small overruns
+///   integrity  detects writes to free objects: in a thread's cache to any byte
+///              of the size, in the shared list to those behind the links,
+///              once the object leaves its place again
+///   backup     the same by a copy, which leaves the contents alone; together
+///              with integrity, reports tell what the object held
+///   caller     remembers who allocated or freed an object last, for reports
 ///   fail       makes 1 % of the allocations fail; fail=N makes it N %; only
 ///              once keel_init() has returned
 ///   no-merge   merges pools of the same name only
 ///   cold-first hands the oldest cached object out instead of the newest
 ///   no-global  has no shared list; no-cache has no caches either
-///   uaf        as MEM_F_UAF, for every pool
+///   uaf        as MEM_F_UAF, for every pool: uses after free fault, so do
+///              overruns as far as the alignment leaves no gap, a write right
+///              before the object is seen when it is freed
 ///
-/// and their opposites no-poison, no-tag, no-fail, merge, hot-first, global,
-/// cache, no-uaf. At first none is on.
+/// and their opposites no-poison, no-tag, no-integrity, no-backup, no-caller,
+/// no-fail, merge, hot-first, global, cache, no-uaf. uaf implies no-cache, and
+/// "uaf,cache" is a mixture. What is detected is a panic; its sentence names
+/// the pool, the object and the call sites: addresses, with offsets into the
+/// file and function where the dynamic linker knows them.
 ///
-/// Returns 0, or with nothing changed -EINVAL for anything else, -ENOTSUP for
-/// the words integrity, backup and caller, which this version lacks.
+/// At first those words are on that the environment variable KEEL_POOL_DEBUG
+/// has, or none. It is read once, before the first pool is created; what it
+/// says wrong is told on stderr, and none of it applies. Programs with
+/// privileges (set-user-ID) ignore it.
+///
+/// Returns 0, or with nothing changed -EINVAL for anything else.
 ///
 /// Thread rule: *any thread*.
 #[unsafe(no_mangle)]

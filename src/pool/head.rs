@@ -3,6 +3,7 @@
 use super::buckets::Buckets;
 use super::cache::Cache;
 use super::list::Links;
+use super::seal::Patterns;
 use super::{MAX_THREADS, need};
 use crate::sync::UnsafeCell;
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -36,6 +37,8 @@ pub struct Head {
 
     pub(super) counters: Counters,
     pub(super) shared: Buckets,
+    /// For the word `integrity`.
+    pub(super) patterns: Patterns,
     /// Under the registry's lock.
     pub(super) links: UnsafeCell<Links>,
     pub(super) cache: [Cache; MAX_THREADS],

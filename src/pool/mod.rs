@@ -80,7 +80,11 @@ mod paths;
 #[cfg(not(loom))]
 mod registry;
 #[cfg(not(loom))]
+mod report;
+#[cfg(not(loom))]
 mod requests;
+#[cfg(not(loom))]
+mod seal;
 #[cfg(not(loom))]
 mod settle;
 #[cfg(not(loom))]

@@ -1,9 +1,9 @@
 //! All pools: creation and merging, destruction, and walking the list.
 
 use super::buckets;
-use super::debug::Settings;
+use super::debug::{Settings, Source};
 use super::declared::Declarations;
-use super::head::{Head, Name, Stats};
+use super::head::{Head, Stats};
 use super::list::{List, bury};
 use super::local::{DEFAULT_CACHE_BYTES, Local};
 use super::merge::Want;
@@ -11,6 +11,7 @@ use super::requests::{Entry, Request, Spare, cut};
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use crate::sync::{Mutex, MutexGuard};
 use crate::sys;
+use core::ffi::CStr;
 use core::ptr::{self, NonNull};
 
 /// A set of pools with their settings. Usable from its first moment, by any
@@ -19,7 +20,7 @@ pub struct Registry {
     /// Taken before the list's lock where both are.
     pub(super) declared: Mutex<Declarations>,
     pub(super) list: Mutex<List>,
-    settings: Mutex<Settings>,
+    source: Mutex<Source>,
     cache_bytes: AtomicUsize,
     started: AtomicBool,
     /// Buckets of the pools that are made from now on.
@@ -31,10 +32,16 @@ pub struct Registry {
 impl Registry {
     /// No pool, no debugging word, the default cache size.
     pub const fn new() -> Self {
+        Self::with_words_of(None)
+    }
+
+    /// As [`new`](Self::new), with the debugging words of an environment
+    /// variable, which is read once, before any pool is made.
+    pub const fn with_words_of(variable: Option<&'static CStr>) -> Self {
         Self {
             declared: Mutex::new(Declarations::NONE),
             list: Mutex::new(List::EMPTY),
-            settings: Mutex::new(Settings::NONE),
+            source: Mutex::new(Source::new(variable)),
             cache_bytes: AtomicUsize::new(DEFAULT_CACHE_BYTES),
             started: AtomicBool::new(false),
             buckets: AtomicU32::new(1),
@@ -79,19 +86,20 @@ impl Registry {
     }
 
     pub(super) fn settings(&self) -> Settings {
-        *self.settings.lock()
+        *self.source.lock().settings()
     }
 
     /// Applies debugging words to the pools that will be created from now on:
-    /// 0, or -EINVAL or -ENOTSUP with nothing changed.
+    /// 0, or -EINVAL with nothing changed.
     pub fn debug(&self, words: &[u8]) -> i32 {
-        let mut settings = self.settings.lock();
+        let mut source = self.source.lock();
+        let settings = source.settings();
         match settings.parse(words) {
             Ok(new) => {
                 *settings = new;
                 0
             }
-            Err(e) => -e,
+            Err(_) => -sys::EINVAL,
         }
     }
 
@@ -327,17 +335,6 @@ impl Registry {
             };
             f(&request, times);
         }
-    }
-
-    /// The name of the pool at `address`, if there is one.
-    pub(super) fn name_of(&self, address: usize) -> Option<Name> {
-        let mut found = None;
-        self.visit(|pool| {
-            if ptr::from_ref(pool).addr() == address {
-                found = Some(pool.name());
-            }
-        });
-        found
     }
 }
 

@@ -19,7 +19,7 @@ use crate::task::{self, Task, Tasklet, Tasks};
 use core::ffi::CStr;
 use core::ptr;
 
-static POOLS: Registry = Registry::new();
+static POOLS: Registry = Registry::with_words_of(Some(c"KEEL_POOL_DEBUG"));
 static CORE: AtomicPtr<Core> = AtomicPtr::new(ptr::null_mut());
 // Held while the core is made or freed, and while threads come and go.
 static LIFE: Mutex<()> = Mutex::new(());
