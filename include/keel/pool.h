@@ -311,13 +311,13 @@ int keel_dump_pools_with(int fd, const char *options);
  * The word "help" asks for a table of all words.
  *
  * Returns 1; 0 with a warning if pools exist that the words do not act on; -1
- * with the table, or -2 with what is wrong, and no word set. The text goes to *err, for the caller to free(), if err is not NULL; *err is
- * NULL without one, or for lack of memory.
+ * with the table, or -2 with what is wrong, and no word set. The text goes to
+ * *err, for the caller to free(), if err is not NULL; *err is NULL
+ * without one, or for lack of memory.
  *
  * Thread rule: *any thread*, before others use pools.
  */
-int pool_parse_debugging(const char *str,
-                         char **err);
+int pool_parse_debugging(const char *str, char **err);
 
 /**
  * An object that the calling thread's cache does not have. Thread rule: *any

@@ -379,8 +379,9 @@ pub unsafe extern "C" fn keel_dump_pools_with(fd: c_int, options: *const c_char)
 /// The word "help" asks for a table of all words.
 ///
 /// Returns 1; 0 with a warning if pools exist that the words do not act on; -1
-/// with the table, or -2 with what is wrong, and no word set. The text goes to `*err`, for the caller to free(), if `err` is not NULL; `*err` is
-/// NULL without one, or for lack of memory.
+/// with the table, or -2 with what is wrong, and no word set. The text goes to
+/// `*err`, for the caller to free(), if `err` is not NULL; `*err` is NULL
+/// without one, or for lack of memory.
 ///
 /// Thread rule: *any thread*, before others use pools.
 #[unsafe(no_mangle)]

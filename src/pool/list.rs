@@ -123,8 +123,9 @@ impl List {
         self.remove_if_dead(pool)
     }
 
-    /// Moves a pool that grew. A pinned one has to wait: who walks the list
-    /// from there would meet others twice.
+    /// Moves a pool that grew. A pinned one has to wait, or who walks the list
+    /// from there would leave others out. WINDOW: who is elsewhere may meet the
+    /// pool a second time, at its new place; a sorted dump pins all at once.
     pub(super) fn put_in_place(&mut self, pool: *mut Head) {
         let links = self.links(pool);
         links.misplaced = links.pins > 0;
