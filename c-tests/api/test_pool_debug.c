@@ -401,7 +401,7 @@ static const char *const places[] = {
 /* The words of mixture `n`, to begin with those of a place. */
 static const char *mixture(unsigned int n, const char *place)
 {
-	static char text[128];
+	static char text[256];
 
 	/* All that an earlier mixture may have set. */
 	strcpy(text, "-1,no-tag,no-caller,no-integrity,no-backup,hot-first,global,cache,no-uaf,merge,no-fail");
