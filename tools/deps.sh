@@ -9,7 +9,7 @@ run) needs='gcc make cargo pkg-config wrk curl' ;;
 check) needs='gcc g++ make cargo rustfmt clippy pkg-config wrk curl perl check bats nginx valgrind' ;;
 bench)
 	needs='gcc make cargo pkg-config'
-	wants='libev libevent libuv libdpdk liburcu uthash'
+	wants='libev libevent libuv libdpdk liburcu uthash jemalloc mimalloc tcmalloc'
 	;;
 fuzz) needs='gcc g++ make cargo pkg-config' ;;
 *)
@@ -28,8 +28,20 @@ is_there() {
 	uthash) echo '#include <uthash.h>' | ${CC:-cc} -E -x c - ;;
 	rustfmt) "${CARGO:-cargo}" fmt --version ;;
 	clippy) "${CARGO:-cargo}" clippy --version ;;
+	jemalloc) shared libjemalloc.so.2 ;;
+	mimalloc) shared libmimalloc.so.2 || shared libmimalloc.so.3 ;;
+	tcmalloc) shared libtcmalloc_minimal.so.4 ;;
 	*) command -v "$1" ;;
 	esac > /dev/null 2>&1
+}
+# One that LD_PRELOAD finds: else the loader complains.
+shared() { [ -z "$(LD_PRELOAD=$1 env 2>&1 > /dev/null)" ]; }
+# The first of these that apt knows.
+first_of() {
+	for name; do
+		if apt-cache show "$name" > /dev/null 2>&1; then break; fi
+	done
+	echo "$name"
 }
 package() {
 	case $1 in
@@ -37,6 +49,9 @@ package() {
 	gcc) echo 'gcc libc6-dev' ;;
 	clippy) echo rust-clippy ;;
 	libuv) echo libuv1-dev ;;
+	jemalloc) echo libjemalloc2 ;;
+	mimalloc) first_of libmimalloc3 libmimalloc2.0 ;;
+	tcmalloc) first_of libtcmalloc-minimal4t64 libtcmalloc-minimal4 ;;
 	libev | libevent | libdpdk | liburcu | uthash) echo "$1-dev" ;;
 	*) echo "$1" ;;
 	esac
