@@ -51,6 +51,8 @@ static int poison(void)
 	unsigned char *object = pool_zalloc(pool);
 	int byte;
 
+	/* The same object comes back without a cache too. */
+	pool->minavail = 1;
 	memset(object, 1, pool->size);
 	pool_free(pool, object);
 	object = pool_alloc(pool);
@@ -401,7 +403,7 @@ static const char *const places[] = {
 /* The words of mixture `n`, to begin with those of a place. */
 static const char *mixture(unsigned int n, const char *place)
 {
-	static char text[128];
+	static char text[256];
 
 	/* All that an earlier mixture may have set. */
 	strcpy(text, "-1,no-tag,no-caller,no-integrity,no-backup,hot-first,global,cache,no-uaf,merge,no-fail");

@@ -61,6 +61,10 @@ impl Head {
         let align = self.align() as usize;
         if self.has(debug::UAF) {
             pages_alloc(real, align)
+        } else if self.has(debug::BACKUP) {
+            // Those bytes too are compared that nobody wrote, which checkers
+            // of memory would report.
+            memory::alloc_zeroed(real, align)
         } else {
             memory::alloc(real, align)
         }
