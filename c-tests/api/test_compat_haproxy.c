@@ -205,6 +205,44 @@ START_TEST(a_declared_pool_may_be_destroyed_by_hand)
 }
 END_TEST
 
+START_TEST(pool_25_the_callers_cache_does_not_keep_a_pool)
+{
+	struct pool_head *pool;
+
+	ck_assert_int_eq(keel_init(NULL), 0);
+	ck_assert_int_eq(keel_thread_enter(0), 0);
+	pool = create_pool("cached", 12000, 0);
+	pool_free(pool, pool_alloc(pool));
+	ck_assert_uint_eq(stats(pool).cached, 1);
+	ck_assert_ptr_null(pool_destroy(pool));
+	keel_thread_leave();
+	keel_deinit();
+}
+END_TEST
+
+/* The checkers see leaks, and what is touched after it was freed. */
+START_TEST(pool_26_27_28_merged_pools_end_with_their_last_use)
+{
+	struct pool_head *one = create_pool("one", 12000, MEM_F_SHARED);
+	struct pool_head *two = create_pool("two", 12000, MEM_F_SHARED);
+	void *object = pool_alloc(one);
+
+	give_early_back();
+	ck_assert_ptr_eq(one, two);
+	ck_assert_ptr_eq(pool_destroy(one), one);
+	pool_free(two, object);
+	ck_assert_ptr_null(pool_destroy(one));
+	object = pool_alloc(two);
+	ck_assert_ptr_nonnull(object);
+	pool_free(two, object);
+	ck_assert_ptr_null(pool_destroy(two));
+	for (int i = 0; i < 3; i++)
+		ck_assert_ptr_nonnull(create_pool("many", 12000, MEM_F_SHARED));
+	pool_destroy_all();
+	ck_assert_uint_eq(stats(NULL).allocated, 0);
+}
+END_TEST
+
 /* --- records by hand: what a module that is unloaded does --------------------- */
 
 struct module {
@@ -520,6 +558,8 @@ int main(void)
 	tcase_add_test(pools, pools_in_use_survive);
 	tcase_add_test(pools, destroy_all_takes_declared_pools_too);
 	tcase_add_test(pools, a_declared_pool_may_be_destroyed_by_hand);
+	tcase_add_test(pools, pool_25_the_callers_cache_does_not_keep_a_pool);
+	tcase_add_test(pools, pool_26_27_28_merged_pools_end_with_their_last_use);
 	tcase_add_test(pools, a_record_that_went_is_not_touched);
 	tcase_add_test(pools, objects_outlive_their_module);
 	tcase_add_test(pools, records_are_checked);
