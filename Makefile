@@ -213,6 +213,7 @@ $(BUILD)/c-tests/%: c-tests/%.c $(wildcard c-tests/*/*.h) $(INSTALLED)
 # It is an example, run as a test.
 $(BUILD)/c-tests/api/test_retransmit: examples/retransmit.c
 $(BUILD)/c-tests/api/test_pool_inline: c-tests/api/test_pool.c
+$(BUILD)/c-tests/death/test_pool_inline: c-tests/death/test_pool.c
 
 check-c: $(C_PROGRAMS) ## the C tests
 	$(Q)$(STAGE_ENV) tools/suite.sh $@ tools/programs.sh $(C_PROGRAMS)

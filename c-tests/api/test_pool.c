@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* keel/pool.h: pools, their caches, limits, figures and debugging words. */
+/* keel/pool.h: pools, their caches, limits and figures. */
 
 #include <check.h>
 #include <errno.h>
 #include <limits.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -16,79 +15,8 @@
 
 #include <keel/keel.h>
 
+#include "pools.h"
 #include "suite.h"
-
-#define ARRAY(a) (sizeof(a) / sizeof((a)[0]))
-
-/* Starts the library with two ids; the caller gets id 0. */
-static void start(void)
-{
-	struct keel_config cfg = KEEL_CONFIG_INIT;
-
-	cfg.nbthread = 2;
-	cfg.maxsock = 1024;
-	ck_assert_int_eq(keel_init(&cfg), 0);
-	ck_assert_int_eq(keel_thread_enter(0), 0);
-}
-
-static void stop(void)
-{
-	keel_thread_leave();
-	keel_deinit();
-}
-
-static struct pool_head *make(unsigned int size, unsigned int flags)
-{
-	struct pool_head *pool = create_pool("test", size, flags);
-
-	ck_assert_ptr_nonnull(pool);
-	return pool;
-}
-
-static struct keel_pool_stats stats(const struct pool_head *pool)
-{
-	struct keel_pool_stats s;
-
-	memset(&s, 0xff, sizeof(s));
-	keel_pool_get_stats(pool, &s);
-	ck_assert_uint_eq(s.allocated, s.used + s.cached);
-	return s;
-}
-
-static void take(struct pool_head *pool, void **objects, size_t n)
-{
-	for (size_t i = 0; i < n; i++) {
-		objects[i] = pool_alloc(pool);
-		ck_assert_ptr_nonnull(objects[i]);
-	}
-}
-
-static void give(struct pool_head *pool, void **objects, size_t n)
-{
-	for (size_t i = 0; i < n; i++)
-		pool_free(pool, objects[i]);
-}
-
-static void gone(struct pool_head *pool)
-{
-	ck_assert_ptr_null(pool_destroy(pool));
-}
-
-/* The address of the word right behind an object. */
-static unsigned char *behind(struct pool_head *pool, void *object)
-{
-	return (unsigned char *)object + pool->size;
-}
-
-static void *elsewhere(void *(*fn)(void *), void *arg)
-{
-	pthread_t thread;
-	void *result;
-
-	ck_assert_int_eq(pthread_create(&thread, NULL, fn, arg), 0);
-	ck_assert_int_eq(pthread_join(thread, &result), 0);
-	return result;
-}
 
 /* --- creation ------------------------------------------------------------ */
 
@@ -389,19 +317,6 @@ END_TEST
 
 /* --- threads ------------------------------------------------------------- */
 
-struct batch {
-	struct pool_head *pool;
-	void *objects[20];
-};
-
-static void *give_batch(void *arg)
-{
-	struct batch *b = arg;
-
-	give(b->pool, b->objects, ARRAY(b->objects));
-	return NULL;
-}
-
 static void *use_as_thread_1(void *arg)
 {
 	struct batch *b = arg;
@@ -593,336 +508,6 @@ START_TEST(deinit_destroys_and_init_starts_anew)
 }
 END_TEST
 
-/* --- debugging words ----------------------------------------------------- */
-
-START_TEST(words_are_checked)
-{
-	static const char *const good[] = {
-		"tag", "no-merge,tag,poison", "merge,no-tag,no-poison", "65,tag", "-1", "0x41",
-		"fail=0", "no-fail", "cold-first,hot-first", "no-global,global", "no-cache,cache",
-		"uaf,no-uaf,cache", "no-integrity,no-caller,no-backup",
-	};
-	static const char *const bad[] = {
-		"nonsense", "tag,nonsense", "TAG", "fail=101", "fail=-1", "fail=x", "tag=1",
-		"12tag", "tag,12", " tag",
-	};
-
-	for (size_t i = 0; i < ARRAY(good); i++)
-		ck_assert_int_eq(keel_pool_debug(good[i]), 0);
-	for (size_t i = 0; i < ARRAY(bad); i++)
-		ck_assert_int_eq(keel_pool_debug(bad[i]), -EINVAL);
-	ck_assert_int_eq(keel_pool_debug(NULL), -EINVAL);
-}
-END_TEST
-
-START_TEST(poison_fills_and_zero_wins)
-{
-	unsigned char *object;
-	struct pool_head *pool;
-
-	ck_assert_int_eq(keel_pool_debug("65"), 0);
-	start();
-	pool = make(50, 0);
-	for (int turn = 0; turn < 2; turn++) {
-		object = pool_alloc(pool);
-		for (size_t i = 0; i < pool->size; i++)
-			ck_assert_uint_eq(object[i], 65);
-		memset(object, 7, pool->size);
-		pool_free(pool, object);
-	}
-	object = pool_zalloc(pool);
-	for (size_t i = 0; i < pool->size; i++)
-		ck_assert_uint_eq(object[i], 0);
-	memset(object, 7, pool->size);
-	pool_free(pool, object);
-	object = __pool_alloc(pool, POOL_F_NO_POISON);
-	ck_assert_uint_eq(object[pool->size - 1], 7);
-	pool_free(pool, object);
-	gone(pool);
-	stop();
-}
-END_TEST
-
-START_TEST(no_merge_wants_the_same_name)
-{
-	struct pool_head *a, *b;
-
-	ck_assert_int_eq(keel_pool_debug("no-merge"), 0);
-	a = create_pool("a", 64, MEM_F_SHARED);
-	b = create_pool("b", 64, MEM_F_SHARED);
-	ck_assert_ptr_ne(a, b);
-	ck_assert_ptr_eq(create_pool("a", 64, MEM_F_SHARED), a);
-	gone(a);
-	gone(a);
-	gone(b);
-}
-END_TEST
-
-START_TEST(cold_first_hands_out_the_oldest)
-{
-	struct pool_head *pool;
-	void *objects[20];
-
-	ck_assert_int_eq(keel_pool_debug("cold-first"), 0);
-	start();
-	pool = make(64, 0);
-	take(pool, objects, ARRAY(objects));
-	give(pool, objects, ARRAY(objects));
-	for (size_t i = 0; i < ARRAY(objects); i++)
-		ck_assert_ptr_eq(pool_alloc(pool), objects[i]);
-	give(pool, objects, ARRAY(objects));
-	gone(pool);
-	stop();
-}
-END_TEST
-
-START_TEST(no_cache_keeps_nothing)
-{
-	struct pool_head *pool;
-	void *objects[20];
-
-	ck_assert_int_eq(keel_pool_debug("no-cache"), 0);
-	start();
-	pool = make(64, 0);
-	pool->minavail = 100;
-	take(pool, objects, ARRAY(objects));
-	give(pool, objects, ARRAY(objects));
-	ck_assert_uint_eq(stats(pool).allocated, 0);
-	gone(pool);
-	stop();
-}
-END_TEST
-
-START_TEST(no_global_keeps_caches_only)
-{
-	struct batch b;
-
-	ck_assert_int_eq(keel_pool_debug("no-global"), 0);
-	start();
-	b.pool = make(64, 0);
-	b.pool->minavail = 100;
-	take(b.pool, b.objects, 20);
-	give(b.pool, b.objects, 10);
-	ck_assert_uint_eq(stats(b.pool).cached, 10);
-	take(b.pool, b.objects, 10);
-	elsewhere(give_batch, &b);
-	ck_assert_uint_eq(stats(b.pool).allocated, 0);
-	gone(b.pool);
-	stop();
-}
-END_TEST
-
-START_TEST(pool_38_failures_are_injected_after_the_start)
-{
-	struct pool_head *pool;
-	void *object;
-
-	ck_assert_int_eq(keel_pool_debug("fail=100"), 0);
-	pool = make(64, 0);
-	object = pool_alloc(pool);
-	ck_assert_ptr_nonnull(object);
-	pool_free(pool, object);
-	ck_assert_int_eq(keel_pool_debug("fail=0"), 0);
-	start();
-	ck_assert_int_eq(keel_pool_debug("fail=100"), 0);
-	errno = 0;
-	ck_assert_ptr_null(pool_alloc(pool));
-	ck_assert_int_eq(errno, ENOMEM);
-	ck_assert_ptr_null(pool_zalloc(pool));
-	ck_assert_uint_eq(stats(pool).failed, 2);
-	object = __pool_alloc(pool, POOL_F_NO_FAIL);
-	ck_assert_ptr_nonnull(object);
-	pool_free(pool, object);
-	gone(pool);
-	ck_assert_int_eq(keel_pool_debug("fail=0"), 0);
-	stop();
-}
-END_TEST
-
-START_TEST(pool_17_tags_are_on_every_path)
-{
-	struct pool_head *pool;
-
-	ck_assert_int_eq(keel_pool_debug("tag"), 0);
-	start();
-	pool = make(64, 0);
-	for (int i = 0; i < 30; i++) {
-		pool_free(pool, pool_alloc(pool));
-		pool_free(pool, pool_zalloc(pool));
-		pool_free(pool, pool_alloc_nocache(pool));
-		pool_free_nocache(pool, pool_alloc(pool));
-		pool_free(pool, __pool_alloc(pool, POOL_F_NO_POISON));
-	}
-	gone(pool);
-	stop();
-}
-END_TEST
-
-/* --- crimes -------------------------------------------------------------- */
-
-/* Expects a panic whose sentence contains `words`: its hook is the judge. */
-static void judge(const char *file, int line, const char *message, void *words)
-{
-	(void)file;
-	(void)line;
-	if (!strstr(message, words)) {
-		fprintf(stderr, "expected '%s' in '%s'\n", (const char *)words, message);
-		_exit(1);
-	}
-}
-
-static struct pool_head *scene(const char *options, const char *sentence)
-{
-	struct keel_config cfg = KEEL_CONFIG_INIT;
-
-	if (options)
-		ck_assert_int_eq(keel_pool_debug(options), 0);
-	cfg.nbthread = 1;
-	cfg.maxsock = 64;
-	cfg.panic = judge;
-	cfg.panic_arg = (void *)sentence;
-	ck_assert_int_eq(keel_init(&cfg), 0);
-	ck_assert_int_eq(keel_thread_enter(0), 0);
-	return make(64, 0);
-}
-
-START_TEST(allocating_from_no_pool_is_a_panic)
-{
-	scene(NULL, "NULL pool");
-	pool_alloc(NULL);
-}
-END_TEST
-
-START_TEST(zeroed_from_no_pool_is_a_panic)
-{
-	scene(NULL, "NULL pool");
-	pool_zalloc(NULL);
-}
-END_TEST
-
-START_TEST(nocache_from_no_pool_is_a_panic)
-{
-	scene(NULL, "NULL pool");
-	pool_alloc_nocache(NULL);
-}
-END_TEST
-
-START_TEST(freeing_to_no_pool_is_a_panic)
-{
-	pool_free(NULL, pool_alloc(scene(NULL, "NULL pool")));
-}
-END_TEST
-
-START_TEST(figures_without_a_place_are_a_panic)
-{
-	keel_pool_get_stats(scene(NULL, "NULL"), NULL);
-}
-END_TEST
-
-START_TEST(a_double_free_is_a_panic)
-{
-	struct pool_head *pool = scene("tag", "pool test: object");
-	void *object = pool_alloc(pool);
-
-	pool_free(pool, object);
-	pool_free(pool, object);
-}
-END_TEST
-
-START_TEST(a_double_free_is_called_so)
-{
-	struct pool_head *pool = scene("tag", "freed twice");
-	void *object = pool_alloc(pool);
-
-	pool_free(pool, object);
-	pool_free(pool, object);
-}
-END_TEST
-
-START_TEST(a_free_to_the_wrong_pool_names_the_right_one)
-{
-	struct pool_head *pool = scene("tag", "allocated from pool test");
-	struct pool_head *wrong = create_pool("wrong", 64, 0);
-
-	pool_free(wrong, pool_alloc(pool));
-}
-END_TEST
-
-START_TEST(an_overrun_is_a_panic)
-{
-	struct pool_head *pool = scene("tag", "overwritten");
-	void *object = pool_alloc(pool);
-
-	*behind(pool, object) ^= 1;
-	pool_free(pool, object);
-}
-END_TEST
-
-/* The sanitizers' own handlers would turn a fault into an exit. */
-static void faults(void)
-{
-	signal(SIGSEGV, SIG_DFL);
-	signal(SIGBUS, SIG_DFL);
-}
-
-START_TEST(use_after_free_faults)
-{
-	struct pool_head *pool = make(64, MEM_F_UAF);
-	volatile char *object = pool_alloc(pool);
-
-	object[0] = 1;
-	faults();
-	pool_free(pool, (void *)object);
-	object[0] = 2;
-}
-END_TEST
-
-START_TEST(use_after_free_faults_with_the_word_too)
-{
-	struct pool_head *pool;
-	volatile char *object;
-
-	ck_assert_int_eq(keel_pool_debug("uaf"), 0);
-	start();
-	pool = make(64, 0);
-	object = pool_alloc(pool);
-	faults();
-	pool_free(pool, (void *)object);
-	object[0] = 2;
-}
-END_TEST
-
-START_TEST(pool_19_a_double_free_faults_in_uaf_mode)
-{
-	struct pool_head *pool = make(4096, MEM_F_UAF);
-	void *object = pool_alloc(pool);
-
-	faults();
-	pool_free(pool, object);
-	pool_free(pool, object);
-}
-END_TEST
-
-START_TEST(an_overrun_faults_in_uaf_mode)
-{
-	struct pool_head *pool = make(64, MEM_F_UAF);
-	void *object = pool_alloc(pool);
-
-	faults();
-	*(volatile unsigned char *)behind(pool, object) = 1;
-}
-END_TEST
-
-START_TEST(an_underrun_is_a_panic_in_uaf_mode)
-{
-	struct pool_head *pool = make(64, MEM_F_UAF);
-	volatile char *object = pool_alloc(pool);
-
-	object[-1] ^= 1;
-	pool_free(pool, (void *)object);
-}
-END_TEST
-
 /* --- reports ------------------------------------------------------------- */
 
 START_TEST(the_dump_has_a_line_per_pool)
@@ -959,85 +544,9 @@ END_TEST
 
 /* --- several threads ----------------------------------------------------- */
 
-#define SLOTS 64
-
-static struct pool_head *busy[2];
-static void *_Atomic slots[2][SLOTS];
-static atomic_int over;
-
-/* Swaps objects in and out of slots that all threads share. */
-static void *work(void *arg)
-{
-	unsigned int tid = (unsigned int)(uintptr_t)arg;
-	unsigned int dice = tid * 7919 + 1;
-
-	/* Ids 0 and 1 are registered, others are not. */
-	if (tid < 2)
-		ck_assert_int_eq(keel_thread_enter(tid), 0);
-	while (!atomic_load(&over)) {
-		struct pool_head *pool;
-		uintptr_t *object, *other;
-		int p, n;
-
-		dice = dice * 1664525 + 1013904223;
-		p = dice >> 31;
-		n = dice >> 20 & (SLOTS - 1);
-		pool = busy[p];
-		object = pool_alloc(pool);
-		ck_assert_ptr_nonnull(object);
-		object[0] = (uintptr_t)object;
-		object[pool->size / sizeof(*object) - 1] = ~(uintptr_t)object;
-		other = atomic_exchange(&slots[p][n], object);
-		if (other) {
-			ck_assert_uint_eq(other[0], (uintptr_t)other);
-			ck_assert_uint_eq(other[pool->size / sizeof(*other) - 1], ~(uintptr_t)other);
-			other[0] = 0;
-			pool_free(pool, other);
-		}
-		if ((dice >> 12 & 255) == 0)
-			pool_flush(pool);
-		if ((dice >> 8 & 4095) == 0)
-			pool_gc(NULL);
-		if (tid < 2 && (dice >> 16 & 255) == 0)
-			keel_poll_once(0);
-	}
-	if (tid < 2)
-		keel_thread_leave();
-	return NULL;
-}
-
-static void threads_at_work(void)
-{
-	pthread_t threads[4];
-	struct keel_config cfg = KEEL_CONFIG_INIT;
-
-	cfg.nbthread = 2;
-	cfg.maxsock = 1024;
-	cfg.pool_cache_bytes = 8192;
-	ck_assert_int_eq(keel_init(&cfg), 0);
-	busy[0] = make(64, 0);
-	busy[1] = make(2000, 0);
-	busy[0]->minavail = 5;
-	for (uintptr_t i = 0; i < ARRAY(threads); i++)
-		ck_assert_int_eq(pthread_create(&threads[i], NULL, work, (void *)i), 0);
-	sleep(1);
-	atomic_store(&over, 1);
-	for (size_t i = 0; i < ARRAY(threads); i++)
-		pthread_join(threads[i], NULL);
-	for (int p = 0; p < 2; p++) {
-		for (int n = 0; n < SLOTS; n++)
-			pool_free(busy[p], slots[p][n]);
-		ck_assert_uint_eq(stats(busy[p]).used, 0);
-		pool_flush(busy[p]);
-		ck_assert_uint_eq(stats(busy[p]).allocated, 0);
-		gone(busy[p]);
-	}
-	keel_deinit();
-}
-
 START_TEST(inv_1_threads_lose_and_double_nothing)
 {
-	threads_at_work();
+	threads_at_work(1000);
 }
 END_TEST
 
@@ -1045,14 +554,7 @@ END_TEST
 START_TEST(pool_1_nothing_freed_is_read)
 {
 	ck_assert_int_eq(keel_pool_debug("uaf,cache"), 0);
-	threads_at_work();
-}
-END_TEST
-
-START_TEST(inv_9_tags_hold_across_threads)
-{
-	ck_assert_int_eq(keel_pool_debug("tag"), 0);
-	threads_at_work();
+	threads_at_work(1000);
 }
 END_TEST
 
@@ -1060,14 +562,10 @@ int main(void)
 {
 	Suite *s = suite_create("pool");
 	TCase *one = tcase_create("one thread");
-	TCase *words = tcase_create("debugging words");
 	TCase *many = tcase_create("many threads");
-	TCase *bad = tcase_create("crimes");
 
 	tcase_set_timeout(one, 30);
-	tcase_set_timeout(words, 30);
 	tcase_set_timeout(many, 60);
-	tcase_set_timeout(bad, 30);
 	tcase_add_test(one, a_new_pool_has_what_was_asked_for);
 	tcase_add_test(one, an_exact_pool_keeps_its_size);
 	tcase_add_test(one, alignment_is_rounded_and_kept);
@@ -1088,37 +586,12 @@ int main(void)
 	tcase_add_test(one, destroy_all_minds_no_users);
 	tcase_add_test(one, deinit_destroys_and_init_starts_anew);
 	tcase_add_test(one, the_dump_has_a_line_per_pool);
-	tcase_add_test(words, words_are_checked);
-	tcase_add_test(words, poison_fills_and_zero_wins);
-	tcase_add_test(words, no_merge_wants_the_same_name);
-	tcase_add_test(words, cold_first_hands_out_the_oldest);
-	tcase_add_test(words, no_cache_keeps_nothing);
-	tcase_add_test(words, no_global_keeps_caches_only);
-	tcase_add_test(words, pool_38_failures_are_injected_after_the_start);
-	tcase_add_test(words, pool_17_tags_are_on_every_path);
 	tcase_add_test(many, another_thread_may_free);
 	tcase_add_test(many, a_thread_that_leaves_gives_its_cache_back);
 	tcase_add_test(many, gc_reaches_other_threads_at_their_next_turn);
 	tcase_add_test(many, inv_1_threads_lose_and_double_nothing);
 	tcase_add_test(many, pool_1_nothing_freed_is_read);
-	tcase_add_test(many, inv_9_tags_hold_across_threads);
-	tcase_add_test_raise_signal(bad, allocating_from_no_pool_is_a_panic, SIGABRT);
-	tcase_add_test_raise_signal(bad, zeroed_from_no_pool_is_a_panic, SIGABRT);
-	tcase_add_test_raise_signal(bad, nocache_from_no_pool_is_a_panic, SIGABRT);
-	tcase_add_test_raise_signal(bad, freeing_to_no_pool_is_a_panic, SIGABRT);
-	tcase_add_test_raise_signal(bad, figures_without_a_place_are_a_panic, SIGABRT);
-	tcase_add_test_raise_signal(bad, a_double_free_is_a_panic, SIGABRT);
-	tcase_add_test_raise_signal(bad, a_double_free_is_called_so, SIGABRT);
-	tcase_add_test_raise_signal(bad, a_free_to_the_wrong_pool_names_the_right_one, SIGABRT);
-	tcase_add_test_raise_signal(bad, an_overrun_is_a_panic, SIGABRT);
-	tcase_add_test_raise_signal(bad, use_after_free_faults, SIGSEGV);
-	tcase_add_test_raise_signal(bad, use_after_free_faults_with_the_word_too, SIGSEGV);
-	tcase_add_test_raise_signal(bad, pool_19_a_double_free_faults_in_uaf_mode, SIGSEGV);
-	tcase_add_test_raise_signal(bad, an_overrun_faults_in_uaf_mode, SIGSEGV);
-	tcase_add_test_raise_signal(bad, an_underrun_is_a_panic_in_uaf_mode, SIGABRT);
 	suite_add_tcase(s, one);
-	suite_add_tcase(s, words);
 	suite_add_tcase(s, many);
-	suite_add_tcase(s, bad);
 	return run_suite(s);
 }

@@ -5,6 +5,7 @@ use super::head::Head;
 use super::local::Local;
 use super::need::Keep;
 use super::registry::Registry;
+use super::seal::Place;
 use super::shared::CLUSTER_MAX;
 use crate::sync::atomic::Ordering;
 use crate::sys::trim;
@@ -74,8 +75,12 @@ impl Head {
     pub(super) unsafe fn empty_all_caches(&self) {
         for cache in &self.cache {
             while let Some(object) = cache.pop_oldest() {
+                let object = [object.as_ptr()];
                 // SAFETY: taken out of a cache that nobody else uses.
-                unsafe { self.retire(&[object.as_ptr()], Keep::Nothing) };
+                unsafe {
+                    self.check_seals(&object, Place::Cache, 0);
+                    self.retire(&object, Keep::Nothing);
+                }
             }
             cache.drop_stack();
         }
@@ -85,8 +90,7 @@ impl Head {
     pub(super) fn empty_shared(&self) {
         let mut objects = [ptr::null_mut(); CLUSTER_MAX];
         for cluster in self.shared.take_all() {
-            // SAFETY: share() tied it with as many slots.
-            let n = unsafe { cluster.untie(self.slots(), &mut objects) };
+            let n = self.untie(cluster, &mut objects, 0);
             for object in &objects[..n] {
                 // SAFETY: the list was detached, so its objects are ours.
                 unsafe { self.dispose(*object) };
@@ -102,8 +106,7 @@ impl Head {
                 let Some(cluster) = self.shared.pop_from(bucket) else {
                     break;
                 };
-                // SAFETY: share() tied it with as many slots.
-                let n = unsafe { cluster.untie(self.slots(), &mut objects) };
+                let n = self.untie(cluster, &mut objects, 0);
                 let excess = self.claim_excess(n as u64);
                 for object in &objects[..excess] {
                     // SAFETY: popped, so ours; accounted by claim_excess().

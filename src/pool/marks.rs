@@ -1,64 +1,63 @@
-//! What the debugging words do to objects: tags, poison, injected failures.
+//! What the debugging words do to objects on their way out and back: tags,
+//! call sites, poison, injected failures. What happens to free ones is in
+//! [`seal`](super::seal), what is said when something is wrong in
+//! [`report`](super::report).
 
-use super::debug::{POISON, TAG};
+use super::debug::{BACKUP, CALLER, POISON, TAG};
 use super::head::Head;
 use super::registry::Registry;
 use crate::sync::atomic::Ordering;
 
 impl Head {
-    /// Where the tag stands: right behind the object.
-    ///
-    /// # Safety
-    /// `object` is one of a pool with tags.
-    unsafe fn tag_of(&self, object: *mut u8) -> *mut usize {
-        // SAFETY: `real` has room for a word behind `size`.
-        unsafe { object.add(self.size() as usize).cast() }
+    /// The tag of a live object, and of a free one.
+    pub(super) fn tags(&self) -> (usize, usize) {
+        let live = core::ptr::from_ref(self).addr();
+        (live, !live)
     }
 
-    /// Marks an object that is about to be handed out (INV-10).
+    /// Marks an object that is about to be handed out (INV-10). `from` is the
+    /// return address of the call; 0: keel's own.
     ///
     /// # Safety
     /// `object` is one of this pool, in the caller's hands.
-    pub(super) unsafe fn mark_live(&self, object: *mut u8, _from: usize) {
-        if self.has(TAG) {
-            let tag = core::ptr::from_ref(self).addr();
-            // SAFETY: the tag is part of the object's memory.
-            unsafe { self.tag_of(object).write_unaligned(tag) };
+    pub(super) unsafe fn mark_live(&self, object: *mut u8, from: usize) {
+        // SAFETY: both words are part of the object's memory.
+        unsafe {
+            if self.has(TAG) {
+                self.tag_of(object).write_unaligned(self.tags().0);
+            }
+            if self.has(CALLER) {
+                self.caller_of(object).write_unaligned(from);
+            }
         }
     }
 
-    /// Checks and withdraws the mark of an object that comes back (INV-9).
+    /// Checks and withdraws the marks of an object that comes back (INV-9).
     ///
     /// # Safety
     /// As the caller of free promises; this is where broken promises show.
-    pub(super) unsafe fn mark_free(&self, object: *mut u8, _from: usize, registry: &Registry) {
-        if !self.has(TAG) {
-            return;
+    pub(super) unsafe fn mark_free(&self, object: *mut u8, from: usize, registry: &Registry) {
+        // SAFETY: the words are part of the object's memory if the promise was
+        // kept; if not, this reads what lies there, as a debugging aid has to.
+        unsafe {
+            if self.has(TAG) {
+                let (live, free) = self.tags();
+                let tag = self.tag_of(object).read_unaligned();
+                if tag != live {
+                    self.wrong_tag(object, tag, from, registry);
+                }
+                self.tag_of(object).write_unaligned(free);
+            }
+            if let Err(found) = self.check_before(object) {
+                self.underrun(object, found, from);
+            }
+            if self.has(CALLER) {
+                self.caller_of(object).write_unaligned(from);
+            }
+            if self.has(BACKUP) {
+                self.back_up(object);
+            }
         }
-        let live = core::ptr::from_ref(self).addr();
-        // SAFETY: the object has a tag if the promise was kept; if not, this
-        // reads what lies there, as a debugging aid has to.
-        let tag = unsafe { self.tag_of(object).read_unaligned() };
-        if tag != live {
-            self.wrong_tag(object, tag, registry);
-        }
-        // SAFETY: as above.
-        unsafe { self.tag_of(object).write_unaligned(!live) };
-    }
-
-    #[cold]
-    fn wrong_tag(&self, object: *mut u8, tag: usize, registry: &Registry) -> ! {
-        let name = self.name();
-        if tag == !core::ptr::from_ref(self).addr() {
-            panic!("pool {name}: object {object:p} is freed twice");
-        }
-        if let Some(owner) = registry.name_of(tag) {
-            panic!("pool {name}: object {object:p} was allocated from pool {owner}");
-        }
-        panic!(
-            "pool {name}: the word behind object {object:p} was overwritten, \
-             or the object was freed already or never came from this pool"
-        );
     }
 
     /// Fills an object that is about to be handed out. Zero beats poison;

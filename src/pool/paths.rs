@@ -6,6 +6,7 @@ use super::head::Head;
 use super::local::Local;
 use super::need::{self, Keep};
 use super::registry::Registry;
+use super::seal::Place;
 use super::shared::{CLUSTER_MAX, Cluster};
 use super::{POOL_F_MUST_ZERO, POOL_F_NO_FAIL, debug};
 use crate::sync::atomic::Ordering;
@@ -101,9 +102,9 @@ impl Registry {
         }
         let mut object = ptr::null_mut();
         if !pool.has(debug::NO_CACHE) {
-            object = match local.and_then(|local| pool.take_cached(local)) {
+            object = match local.and_then(|local| pool.take_cached(local, from)) {
                 Some(object) => object.as_ptr(),
-                None => pool.refill(local),
+                None => pool.refill(local, from),
             };
         }
         if object.is_null() {
@@ -139,6 +140,8 @@ impl Registry {
             // An object that alone fills the cache has no place in it.
             let fits = pool.weight() <= local.limit() && !pool.has(debug::NO_CACHE);
             if fits && pool.cache_of(local).push(object, local.clock()) {
+                // SAFETY: the object is in our own cache.
+                unsafe { pool.seal(&[object.as_ptr()], Place::Cache) };
                 self.settle(pool, local);
                 return;
             }
@@ -174,7 +177,7 @@ impl Head {
     }
 
     /// Takes an object out of a cache that the fast path leaves alone.
-    fn take_cached(&self, local: &Local) -> Option<NonNull<u8>> {
+    fn take_cached(&self, local: &Local, from: usize) -> Option<NonNull<u8>> {
         let cache = self.cache_of(local);
         let object = if self.has(debug::COLD_FIRST) {
             cache.pop_oldest()?
@@ -182,25 +185,28 @@ impl Head {
             cache.pop_newest()?
         };
         self.charge(local, cache.charged() - 1);
+        // SAFETY: taken out of the cache, the object is ours.
+        unsafe { self.check_seals(&[object.as_ptr()], Place::Cache, from) };
         Some(object)
     }
 
     /// Takes a cluster from the shared list: one object for the caller, the
     /// others into its cache as far as that has room.
-    fn refill(&self, local: Option<&Local>) -> *mut u8 {
+    fn refill(&self, local: Option<&Local>, from: usize) -> *mut u8 {
         let first = local.map_or(0, Local::tid);
         let Some((bucket, cluster)) = self.shared.pop(self.buckets(), first) else {
             return ptr::null_mut();
         };
         let mut objects = [ptr::null_mut(); CLUSTER_MAX];
-        // SAFETY: retire() ties with as many slots.
-        let n = unsafe { cluster.untie(self.slots(), &mut objects) };
+        let n = self.untie(cluster, &mut objects, from);
         let mut taken = 1;
         if let Some(local) = local {
             let cache = self.cache_of(local);
             let room = local.limit().saturating_sub(local.bytes()) / self.weight();
             let room = room + (cache.charged() - cache.len()) as usize;
             taken += cache.fill(&objects[1..n.min(room + 1)]);
+            // SAFETY: the objects are in our own cache.
+            unsafe { self.seal(&objects[1..taken], Place::Cache) };
             self.charge(local, cache.charged().max(cache.len()));
         }
         self.shared.add_used(bucket, taken as u64);
@@ -218,9 +224,29 @@ impl Head {
     /// as used.
     pub(super) unsafe fn share(&self, objects: &[*mut u8]) {
         // SAFETY: by this function's contract; the room was reckoned with.
-        let cluster = unsafe { Cluster::tie(objects, self.slots()) };
+        let cluster = unsafe {
+            self.seal(objects, Place::Shared);
+            Cluster::tie(objects, self.slots())
+        };
         self.shared
             .push(self.buckets(), self.bucket_of(objects), cluster);
+    }
+
+    /// Unties a cluster that was taken from the shared list, for a call that
+    /// came from there: the number of its objects.
+    pub(super) fn untie(
+        &self,
+        cluster: Cluster,
+        objects: &mut [*mut u8; CLUSTER_MAX],
+        from: usize,
+    ) -> usize {
+        // SAFETY: share() sealed it, and tied it with as many slots; who holds
+        // the cluster owns its objects.
+        unsafe {
+            let n = cluster.untie(self.slots(), objects);
+            self.check_seals(&objects[..n], Place::Shared, from);
+            n
+        }
     }
 
     /// The bucket that a cluster of these objects goes to.

@@ -10,6 +10,7 @@ use super::head::Head;
 use super::local::Local;
 use super::need::Keep;
 use super::registry::Registry;
+use super::seal::Place;
 use super::shared::CLUSTER_MAX;
 use core::ptr;
 
@@ -160,7 +161,10 @@ impl Head {
         let batch = &mut batch[..self.cluster()];
         let n = self.cache_of(local).pop_oldest_of(batch);
         // SAFETY: taken out of the cache, the objects are ours.
-        unsafe { self.retire(&batch[..n], keep) };
+        unsafe {
+            self.check_seals(&batch[..n], Place::Cache, 0);
+            self.retire(&batch[..n], keep);
+        }
         n as u32
     }
 }

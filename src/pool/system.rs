@@ -61,6 +61,10 @@ impl Head {
         let align = self.align() as usize;
         if self.has(debug::UAF) {
             pages_alloc(real, align)
+        } else if self.has(debug::BACKUP) {
+            // Those bytes too are compared that nobody wrote, which checkers
+            // of memory would report.
+            memory::alloc_zeroed(real, align)
         } else {
             memory::alloc(real, align)
         }
@@ -74,16 +78,32 @@ impl Head {
         if self.has(debug::UAF) {
             let real = self.real.load(Ordering::Relaxed) as usize;
             // SAFETY: the object came from pages_alloc with the same figures.
-            if !unsafe { pages_free(object, real, self.align() as usize) } {
-                panic!(
-                    "pool {}: the word before object {object:p} was overwritten",
-                    self.name()
-                );
+            unsafe {
+                if let Err(found) = self.check_before(object) {
+                    self.underrun(object, found, 0);
+                }
+                pages_free(object, real, self.align() as usize);
             }
         } else {
             // SAFETY: the object came from memory::alloc.
             unsafe { memory::free(object) };
         }
+    }
+}
+
+impl Head {
+    /// Looks whether the word before an object in pages of its own is as
+    /// pages_alloc() left it: what is found there if not.
+    ///
+    /// # Safety
+    /// The object is one of this pool.
+    pub(super) unsafe fn check_before(&self, object: *mut u8) -> Result<(), usize> {
+        if !self.has(debug::UAF) {
+            return Ok(());
+        }
+        let real = self.real.load(Ordering::Relaxed) as usize;
+        // SAFETY: the object came from pages_alloc with the same figures.
+        unsafe { word_before(object, real, self.align() as usize) }
     }
 }
 
@@ -128,25 +148,34 @@ fn pages_alloc(real: usize, align: usize) -> *mut u8 {
     object
 }
 
-/// Unmaps an object's pages. False, and nothing done, if the word before it
-/// changed.
+/// What the word before the object is, if not what pages_alloc() wrote there.
+///
+/// # Safety
+/// `object` came from `pages_alloc(real, align)`. If it was freed since, this
+/// faults.
+unsafe fn word_before(object: *mut u8, real: usize, align: usize) -> Result<(), usize> {
+    if padding(real, align).1 < size_of::<usize>() {
+        return Ok(());
+    }
+    // SAFETY: there is a word of padding before the object.
+    match unsafe { object.cast::<usize>().sub(1).read_unaligned() } {
+        word if word == object.addr() => Ok(()),
+        word => Err(word),
+    }
+}
+
+/// Unmaps an object's pages.
 ///
 /// # Safety
 /// `object` came from `pages_alloc(real, align)` and is the caller's.
-unsafe fn pages_free(object: *mut u8, real: usize, align: usize) -> bool {
+unsafe fn pages_free(object: *mut u8, real: usize, align: usize) {
     let (span, pad) = padding(real, align);
     // SAFETY: the pages are mapped, unless this is a double free: then it has
-    // to fault here. `real` is never less than two words.
+    // to fault here. `real` is never less than a word.
     unsafe {
-        if pad >= size_of::<usize>()
-            && object.cast::<usize>().sub(1).read_unaligned() != object.addr()
-        {
-            return false;
-        }
         object.cast::<u32>().write_volatile(DEAD);
         memory::unmap_pages(object.sub(pad), span + PAGE);
     }
-    true
 }
 
 #[cfg(test)]
@@ -156,7 +185,7 @@ mod tests {
     #[test]
     fn pool_22_pages_fit_every_size_and_alignment() {
         for align in [16, 64, 4096, 8192, 65536] {
-            for real in [16, 17, 4000, 4096, 4097, 100_000] {
+            for real in [8, 16, 17, 4000, 4096, 4097, 100_000] {
                 let object = pages_alloc(real, align);
                 assert!(!object.is_null());
                 assert_eq!(object.addr() % align, 0, "{real} {align}");
@@ -165,7 +194,8 @@ mod tests {
                 // SAFETY: the object is `real` bytes long, and ours to free.
                 unsafe {
                     object.write_bytes(0xff, real);
-                    assert!(pages_free(object, real, align));
+                    assert_eq!(word_before(object, real, align), Ok(()));
+                    pages_free(object, real, align);
                 }
             }
         }
@@ -176,8 +206,11 @@ mod tests {
         let object = pages_alloc(100, 16);
         // SAFETY: padding lies before the object; the pages are ours.
         unsafe {
-            object.sub(1).write(1);
-            assert!(!pages_free(object, 100, 16));
+            assert_eq!(word_before(object, 100, 16), Ok(()));
+            *object.sub(1) ^= 1;
+            let found = object.addr() ^ (1 << 56);
+            assert_eq!(word_before(object, 100, 16), Err(found));
+            pages_free(object, 100, 16);
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::task::{self, Task, Tasklet, Tasks};
 use core::ffi::CStr;
 use core::ptr;
 
-static POOLS: Registry = Registry::new();
+static POOLS: Registry = Registry::with_words_of(Some(c"KEEL_POOL_DEBUG"));
 static CORE: AtomicPtr<Core> = AtomicPtr::new(ptr::null_mut());
 // Held while the core is made or freed, and while threads come and go.
 static LIFE: Mutex<()> = Mutex::new(());
@@ -154,6 +154,10 @@ fn own_pool(name: &CStr, size: usize) -> Result<&'static pool::Head, i32> {
 fn build(config: Config) -> Result<*mut Core, i32> {
     POOLS.set_cache_bytes(config.cache_bytes);
     POOLS.set_threads(config.nbthread);
+    match POOLS.make_declared_pools() {
+        0 => {}
+        rc => return Err(rc),
+    }
     let pools = task::Pools {
         registry: &POOLS,
         tasks: own_pool(c"task", size_of::<Task>())?,
