@@ -577,75 +577,7 @@ START_TEST(inv_13_gc_works_in_isolation)
 }
 END_TEST
 
-/* --- destruction ----------------------------------------------------------- */
-
-/* What the calling thread has in its cache is no use; the head is not touched
- * after it was freed (POOL-27, for AddressSanitizer to see). */
-START_TEST(pool_25_and_27_destroying_empties_the_callers_cache)
-{
-	start(1, 0);
-	ck_assert_int_eq(keel_thread_enter(0), 0);
-	for (int objects = 1; objects < 200; objects += 50) {
-		struct pool_head *pool = make(64);
-
-		trickle(pool, 1, objects);
-		ck_assert_uint_eq(stats(pool).cached, objects);
-		ck_assert_ptr_null(pool_destroy(pool));
-		ck_assert_uint_eq(stats(NULL).allocated, 0);
-	}
-	keel_thread_leave();
-	keel_deinit();
-}
-END_TEST
-
-static struct pool_head *shared_by_two(void)
-{
-	struct pool_head *pool = create_pool("one", 4000, MEM_F_SHARED);
-
-	ck_assert_ptr_nonnull(pool);
-	ck_assert_ptr_eq(create_pool("two", 4000, MEM_F_SHARED), pool);
-	return pool;
-}
-
-START_TEST(pool_26_all_are_destroyed_whatever_their_users)
-{
-	struct pool_head *pool;
-	void *object;
-
-	start(1, 0);
-	pool = shared_by_two();
-	trickle(pool, 1, 50);
-	ck_assert_uint_gt(stats(NULL).allocated, 0);
-	pool_destroy_all();
-	ck_assert_uint_eq(stats(NULL).allocated, 0);
-	/* nothing is left to be merged with: one user, one destruction */
-	pool = create_pool("three", 4000, MEM_F_SHARED);
-	ck_assert_ptr_nonnull(pool);
-	ck_assert_str_eq(pool->name, "three");
-	object = grab(pool);
-	pool_free(pool, object);
-	ck_assert_ptr_null(pool_destroy(pool));
-	ck_assert_uint_eq(stats(NULL).allocated, 0);
-	keel_deinit();
-}
-END_TEST
-
-START_TEST(pool_28_the_last_of_two_users_destroys)
-{
-	struct pool_head *pool;
-
-	start(1, 0);
-	pool = shared_by_two();
-	trickle(pool, 1, 50);
-	ck_assert_ptr_null(pool_destroy(pool));
-	/* the other one's still */
-	trickle(pool, 1, 50);
-	ck_assert_str_eq(pool->name, "one");
-	ck_assert_ptr_null(pool_destroy(pool));
-	ck_assert_uint_eq(stats(NULL).allocated, 0);
-	keel_deinit();
-}
-END_TEST
+/* --- heads ----------------------------------------------------------------- */
 
 START_TEST(pool_29_heads_lie_in_lines_of_their_own)
 {
@@ -749,9 +681,6 @@ int main(void)
 	tcase_add_test(rest, pool_11_gc_minds_free_objects_only);
 	tcase_add_test(rest, pool_12_what_is_refused_is_not_counted);
 	tcase_add_test(rest, inv_13_gc_works_in_isolation);
-	tcase_add_test(rest, pool_25_and_27_destroying_empties_the_callers_cache);
-	tcase_add_test(rest, pool_26_all_are_destroyed_whatever_their_users);
-	tcase_add_test(rest, pool_28_the_last_of_two_users_destroys);
 	tcase_add_test(rest, pool_29_heads_lie_in_lines_of_their_own);
 	tcase_add_loop_test(rest, gc_gives_memory_back_to_the_kernel, 0, 2);
 	suite_add_tcase(s, races);
