@@ -1065,6 +1065,12 @@ static void show_table(int out, const char *filter)
 		dprintf(out, "Wrong filter, try 'help'.\n");
 }
 
+static void show_pools(int out, const char *words)
+{
+	if (keel_dump_pools_with(out, words) == -EINVAL)
+		dprintf(out, "Unknown words, try 'help'.\n");
+}
+
 static int show_help(int out);
 
 static const struct command {
@@ -1075,7 +1081,7 @@ static const struct command {
 } commands[] = {
 	{ "help", show_help, "this list", NULL },
 	{ "show info", show_info, "the process: connections, bytes, errors, backends", NULL },
-	{ "show pools", keel_dump_pools, "memory, by kind of object", NULL },
+	{ "show pools", NULL, "memory, by kind of object; also '... byname|bysize|byusage match PREFIX detailed COUNT'", show_pools },
 	{ "show tasks", keel_dump_tasks, "tasks and tasklets", NULL },
 	{ "show fd", keel_dump_fds, "file descriptors", NULL },
 	{ "show table", NULL, "sources; also '... key 10.0.0.1', '... data.conn_rate gt 10 data.conn_cur ge 1'", show_table },

@@ -283,6 +283,11 @@ answer_to() {
 	for command in 'show info' 'show pools' 'show tasks' 'show fd' 'show table' 'show callouts'; do
 		[ -n "$(ask "$command")" ]
 	done
+	[ "$(ask 'show pools match conn' | grep -c '^  - Pool conn ')" -eq 1 ]
+	[ "$(ask 'show pools match conn' | grep -c '^  - Pool ')" -eq 1 ]
+	[[ "$(ask 'show pools bysize detailed 1')" == *"  - Pool buffer "*"      > buffer : size="*"limited to the first 1 entries"* ]]
+	[[ "$(ask 'show pools')" != *"limited to"* ]]
+	[ "$(ask 'show pools bycolour')" = "Unknown words, try 'help'." ]
 	[ "$(ask 'drop tables' | wc -l)" -eq 1 ]
 	[ "$(ask '' | wc -l)" -eq 0 ]
 	[[ "$(ask '  show   info  ')" == *"Name: proxy"* ]] || [[ "$(ask 'show info')" == *"Name: proxy"* ]]

@@ -72,6 +72,25 @@ struct pool_head {
     unsigned int limit;
 };
 
+/**
+ * A pool that is declared by a variable, as <keel/compat/haproxy.h> does it:
+ * fill in the first five fields and leave the rest zero.
+ */
+struct keel_pool_registration {
+    /** Where the pool's address goes. NULL there means that it does not exist. */
+    struct pool_head **pool;
+    /** The arguments of create_aligned_pool(). */
+    const char *name;
+    /** Bytes of an object. */
+    size_t size;
+    /** Its alignment; 0: the default. */
+    unsigned int align;
+    /** MEM_F_*. */
+    unsigned int flags;
+    /** Private. */
+    struct keel_pool_registration *next;
+};
+
 /** A pool's figures; exact while no other thread is inside the library. */
 struct keel_pool_stats {
     /** Objects that the pool holds: used + cached. */
@@ -113,6 +132,30 @@ struct pool_head *create_aligned_pool(const char *name,
                                       unsigned int size,
                                       unsigned int align,
                                       unsigned int flags);
+
+/**
+ * Creates the pool that declared describes and stores its address where it
+ * says. When keel_deinit() or pool_destroy_all() destroys the pool, NULL is
+ * stored there, and the next keel_init() creates it again. The record, the
+ * name and the place of the address stay where they are until
+ * keel_pool_unregister(). Works before keel_init() and before main().
+ *
+ * Returns 0, -EALREADY for a record that is registered, or as create_pool()
+ * -ENOMEM or -EINVAL, both with nothing stored.
+ *
+ * Thread rule: *any thread*.
+ */
+int keel_pool_register(struct keel_pool_registration *declared);
+
+/**
+ * Forgets a record of keel_pool_register(), which may then go, as it does with
+ * a module that is unloaded. The pool stays, since others may use it: the next
+ * record that says the same gets it, and keel_deinit() destroys it. A record
+ * that is not registered, and NULL, are fine.
+ *
+ * Thread rule: *any thread*.
+ */
+void keel_pool_unregister(struct keel_pool_registration *declared);
 
 /**
  * Ends one use of the pool after giving its free objects to the system. When
@@ -237,6 +280,44 @@ int keel_pool_debug(const char *options);
  * Thread rule: *any thread*.
  */
 int keel_dump_pools(int fd);
+
+/**
+ * As keel_dump_pools(), of the pools and in the order that options says: the
+ * words of the command 'show pools', separated by blanks; NULL and "" mean
+ * all, smallest objects first.
+ *
+ *   byname, bysize, byusage   sort by name, by size from the largest down, or
+ *                             by allocated bytes from the most down, without
+ *                             the pools that hold none; the last word wins
+ *   match PREFIX              only pools whose names begin so
+ *   detailed                  a line more for each different request that a
+ *                             pool was created or found for
+ *   NUMBER                    only so many pools, the first ones; 0: all. What
+ *                             leaves some out says so
+ *
+ * The totals are those of all selected pools, whether or not they are among
+ * the first.
+ *
+ * Returns the bytes written, or a negative errno; -EINVAL for other words and
+ * -ENOMEM if sorting lacks memory, both with nothing written.
+ *
+ * Thread rule: *any thread*.
+ */
+int keel_dump_pools_with(int fd, const char *options);
+
+/**
+ * HAProxy's parser of -dM: as keel_pool_debug(), but the words act also on the
+ * pools of keel_pool_register() that nobody has used yet, which are made anew.
+ * The word "help" asks for a table of all words.
+ *
+ * Returns 1; 0 with a warning if pools exist that the words do not act on; -1
+ * with the table, or -2 with what is wrong, and no word set. The text goes to
+ * *err, for the caller to free(), if err is not NULL; *err is NULL
+ * without one, or for lack of memory.
+ *
+ * Thread rule: *any thread*, before others use pools.
+ */
+int pool_parse_debugging(const char *str, char **err);
 
 /**
  * An object that the calling thread's cache does not have. Thread rule: *any

@@ -8,10 +8,11 @@
 //! may be freed by another thread than the one that allocated it. Threads that
 //! were never registered may use every function; they work on the shared list.
 
-use crate::pool::{self, Head, Registry, Stats};
+use crate::pool::{self, Declaration, Head, Parsed, Registry, Stats};
 use crate::runtime;
-use crate::sys;
+use crate::sys::{self, memory};
 use core::ffi::{CStr, c_char, c_int, c_uint, c_ulonglong, c_void};
+use core::fmt::{self, Write};
 use core::mem::offset_of;
 use core::ptr::{self, NonNull};
 
@@ -79,6 +80,31 @@ pub struct keel_pool_stats {
     pub bytes: c_ulonglong,
 }
 
+/// A pool that is declared by a variable, as <keel/compat/haproxy.h> does it:
+/// fill in the first five fields and leave the rest zero.
+#[repr(C)]
+pub struct keel_pool_registration {
+    /// Where the pool's address goes. NULL there means that it does not exist.
+    pub pool: *mut *mut pool_head,
+    /// The arguments of create_aligned_pool().
+    pub name: *const c_char,
+    /// Bytes of an object.
+    pub size: usize,
+    /// Its alignment; 0: the default.
+    pub align: c_uint,
+    /// MEM_F_*.
+    pub flags: c_uint,
+    /// Private.
+    pub next: *mut keel_pool_registration,
+}
+
+const _: () = assert!(size_of::<keel_pool_registration>() == size_of::<Declaration>());
+const _: () = assert!(offset_of!(keel_pool_registration, pool) == offset_of!(Declaration, pool));
+const _: () = assert!(offset_of!(keel_pool_registration, name) == offset_of!(Declaration, name));
+const _: () = assert!(offset_of!(keel_pool_registration, size) == offset_of!(Declaration, size));
+const _: () = assert!(offset_of!(keel_pool_registration, align) == offset_of!(Declaration, align));
+const _: () = assert!(offset_of!(keel_pool_registration, flags) == offset_of!(Declaration, flags));
+
 /// Creates a pool for objects of `size` bytes, or finds one that suits and may
 /// be shared: MEM_F_SHARED on both, and the same size or, as long as the found
 /// pool was never used, nearly the same. `flags` are MEM_F_*. Each call is to
@@ -112,6 +138,42 @@ pub unsafe extern "C" fn create_aligned_pool(
 ) -> *mut pool_head {
     // SAFETY: the caller's name is a C string or NULL.
     unsafe { create(name, size, align, flags) }
+}
+
+/// Creates the pool that `declared` describes and stores its address where it
+/// says. When keel_deinit() or pool_destroy_all() destroys the pool, NULL is
+/// stored there, and the next keel_init() creates it again. The record, the
+/// name and the place of the address stay where they are until
+/// keel_pool_unregister(). Works before keel_init() and before main().
+///
+/// Returns 0, -EALREADY for a record that is registered, or as create_pool()
+/// -ENOMEM or -EINVAL, both with nothing stored.
+///
+/// Thread rule: *any thread*.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keel_pool_register(declared: *mut keel_pool_registration) -> c_int {
+    // SAFETY: the caller's record may be read.
+    let complete =
+        unsafe { declared.as_ref() }.is_some_and(|d| !d.pool.is_null() && !d.name.is_null());
+    match NonNull::new(declared.cast::<Declaration>()) {
+        // SAFETY: the caller keeps the record in place.
+        Some(record) if complete => unsafe { pools().declare(record) },
+        _ => -sys::EINVAL,
+    }
+}
+
+/// Forgets a record of keel_pool_register(), which may then go, as it does with
+/// a module that is unloaded. The pool stays, since others may use it: the next
+/// record that says the same gets it, and keel_deinit() destroys it. A record
+/// that is not registered, and NULL, are fine.
+///
+/// Thread rule: *any thread*.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keel_pool_unregister(declared: *mut keel_pool_registration) {
+    if let Some(record) = NonNull::new(declared.cast::<Declaration>()) {
+        // SAFETY: the caller's record exists.
+        unsafe { pools().undeclare(record) };
+    }
 }
 
 /// Ends one use of the pool after giving its free objects to the system. When
@@ -281,6 +343,91 @@ pub unsafe extern "C" fn keel_pool_debug(options: *const c_char) -> c_int {
 #[unsafe(no_mangle)]
 pub extern "C" fn keel_dump_pools(fd: c_int) -> c_int {
     pools().dump(fd)
+}
+
+/// As keel_dump_pools(), of the pools and in the order that `options` says: the
+/// words of the command 'show pools', separated by blanks; NULL and "" mean
+/// all, smallest objects first.
+///
+///   byname, bysize, byusage   sort by name, by size from the largest down, or
+///                             by allocated bytes from the most down, without
+///                             the pools that hold none; the last word wins
+///   match PREFIX              only pools whose names begin so
+///   detailed                  a line more for each different request that a
+///                             pool was created or found for
+///   NUMBER                    only so many pools, the first ones; 0: all. What
+///                             leaves some out says so
+///
+/// The totals are those of all selected pools, whether or not they are among
+/// the first.
+///
+/// Returns the bytes written, or a negative errno; -EINVAL for other words and
+/// -ENOMEM if sorting lacks memory, both with nothing written.
+///
+/// Thread rule: *any thread*.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keel_dump_pools_with(fd: c_int, options: *const c_char) -> c_int {
+    if options.is_null() {
+        return pools().dump(fd);
+    }
+    // SAFETY: the caller's options are a C string.
+    pools().dump_with(fd, unsafe { CStr::from_ptr(options) }.to_bytes())
+}
+
+/// HAProxy's parser of -dM: as keel_pool_debug(), but the words act also on the
+/// pools of keel_pool_register() that nobody has used yet, which are made anew.
+/// The word "help" asks for a table of all words.
+///
+/// Returns 1; 0 with a warning if pools exist that the words do not act on; -1
+/// with the table, or -2 with what is wrong, and no word set. The text goes to
+/// `*err`, for the caller to free(), if `err` is not NULL; `*err` is NULL
+/// without one, or for lack of memory.
+///
+/// Thread rule: *any thread*, before others use pools.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pool_parse_debugging(str: *const c_char, err: *mut *mut c_char) -> c_int {
+    let words = if str.is_null() {
+        b""
+    } else {
+        // SAFETY: the caller's words are a C string.
+        unsafe { CStr::from_ptr(str) }.to_bytes()
+    };
+    // SAFETY: the caller vouches for the declared pools.
+    let parsed = unsafe { pools().parse_debugging(words) };
+    // SAFETY: the caller's place for the text may be written.
+    if let Some(err) = unsafe { err.as_mut() } {
+        let mut text = Text {
+            len: 0,
+            bytes: [0; 2048],
+        };
+        // What is too long is cut.
+        let _ = pools().explain(words, parsed, &mut text);
+        *err = match text.len {
+            0 => ptr::null_mut(),
+            len => memory::copy_string(&text.bytes[..len]),
+        };
+    }
+    match parsed {
+        Parsed::Done => 1,
+        Parsed::TooLate(_) => 0,
+        Parsed::Help => -1,
+        Parsed::Unknown | Parsed::NoMemory => -2,
+    }
+}
+
+struct Text {
+    len: usize,
+    bytes: [u8; 2048],
+}
+
+impl Write for Text {
+    fn write_str(&mut self, s: &str) -> fmt::Result {
+        let rest = &mut self.bytes[self.len..];
+        let n = s.len().min(rest.len());
+        rest[..n].copy_from_slice(&s.as_bytes()[..n]);
+        self.len += n;
+        Ok(())
+    }
 }
 
 #[inline(always)]

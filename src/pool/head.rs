@@ -2,6 +2,7 @@
 
 use super::buckets::Buckets;
 use super::cache::Cache;
+use super::list::Links;
 use super::seal::Patterns;
 use super::{MAX_THREADS, need};
 use crate::sync::UnsafeCell;
@@ -60,20 +61,6 @@ pub(super) struct Counters {
     pub(super) allocated: AtomicU64,
     pub(super) failed: AtomicU64,
     pub(super) needed: AtomicU64,
-}
-
-/// A pool's place in the registry.
-#[repr(C)]
-pub(super) struct Links {
-    pub(super) next: *mut Head,
-    /// How often it was created and not destroyed; 0: gone, waiting for the
-    /// last pin.
-    pub(super) users: u32,
-    /// Threads at work on it that found it in the list.
-    pub(super) pins: u32,
-    /// Sum and number of the sizes asked for.
-    pub(super) asked_sum: u64,
-    pub(super) asked: u64,
 }
 
 /// A pool's figures; exact when no thread is inside the library.
@@ -215,10 +202,26 @@ impl core::fmt::Debug for Head {
 #[derive(Clone, Copy)]
 pub struct Name([c_char; 12]);
 
+impl Name {
+    pub(super) fn new(name: [c_char; 12]) -> Self {
+        Self(name)
+    }
+
+    pub(super) fn begins_with(&self, prefix: &[u8]) -> bool {
+        let mut bytes = self.bytes();
+        prefix.iter().all(|&byte| bytes.next() == Some(byte))
+    }
+
+    /// The name as it was given, up to its NUL.
+    pub(super) fn bytes(&self) -> impl Iterator<Item = u8> + '_ {
+        self.0.iter().map(|&c| c as u8).take_while(|&b| b != 0)
+    }
+}
+
 impl core::fmt::Display for Name {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         use core::fmt::Write;
-        for byte in self.0.iter().map(|&c| c as u8).take_while(|&b| b != 0) {
+        for byte in self.bytes() {
             let fit = byte.is_ascii_graphic() || byte == b' ';
             f.write_char(if fit { byte as char } else { '?' })?;
         }

@@ -67,15 +67,23 @@ mod cache;
 #[cfg(not(loom))]
 mod debug;
 #[cfg(not(loom))]
+mod debug_help;
+#[cfg(not(loom))]
+mod declared;
+#[cfg(not(loom))]
 mod dump;
 #[cfg(not(loom))]
 mod gc;
 #[cfg(not(loom))]
 mod head;
 #[cfg(not(loom))]
+mod list;
+#[cfg(not(loom))]
 mod local;
 #[cfg(not(loom))]
 mod marks;
+#[cfg(not(loom))]
+mod merge;
 #[cfg(not(loom))]
 mod need;
 #[cfg(not(loom))]
@@ -85,6 +93,8 @@ mod registry;
 #[cfg(not(loom))]
 mod report;
 #[cfg(not(loom))]
+mod requests;
+#[cfg(not(loom))]
 mod seal;
 #[cfg(not(loom))]
 mod settle;
@@ -93,6 +103,11 @@ mod shape;
 #[cfg(not(loom))]
 mod system;
 
+#[cfg(not(loom))]
+#[cfg(not(loom))]
+pub use debug_help::Parsed;
+#[cfg(not(loom))]
+pub use declared::Declaration;
 #[cfg(not(loom))]
 pub use head::{Head, Stats};
 #[cfg(not(loom))]

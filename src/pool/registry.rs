@@ -1,22 +1,25 @@
 //! All pools: creation and merging, destruction, and walking the list.
 
 use super::buckets;
-use super::debug::{self, Settings, Source};
-use super::head::{Head, Links, Stats};
+use super::debug::{Settings, Source};
+use super::declared::Declarations;
+use super::head::{Head, Stats};
+use super::list::{List, bury};
 use super::local::{DEFAULT_CACHE_BYTES, Local};
-use super::shape::Shape;
-use super::{MEM_F_EXACT, MEM_F_SHARED, MEM_F_UAF};
+use super::merge::Want;
+use super::requests::{Entry, Request, Spare, cut};
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use crate::sync::{Mutex, MutexGuard};
-use crate::sys::{self, memory};
-use core::ffi::{CStr, c_char};
-use core::mem;
+use crate::sys;
+use core::ffi::CStr;
 use core::ptr::{self, NonNull};
 
 /// A set of pools with their settings. Usable from its first moment, by any
 /// thread; `const`, so that pools can be made before anything else runs.
 pub struct Registry {
-    list: Mutex<List>,
+    /// Taken before the list's lock where both are.
+    pub(super) declared: Mutex<Declarations>,
+    pub(super) list: Mutex<List>,
     source: Mutex<Source>,
     cache_bytes: AtomicUsize,
     started: AtomicBool,
@@ -36,9 +39,8 @@ impl Registry {
     /// variable, which is read once, before any pool is made.
     pub const fn with_words_of(variable: Option<&'static CStr>) -> Self {
         Self {
-            list: Mutex::new(List {
-                first: ptr::null_mut(),
-            }),
+            declared: Mutex::new(Declarations::NONE),
+            list: Mutex::new(List::EMPTY),
             source: Mutex::new(Source::new(variable)),
             cache_bytes: AtomicUsize::new(DEFAULT_CACHE_BYTES),
             started: AtomicBool::new(false),
@@ -110,27 +112,40 @@ impl Registry {
         align: u32,
         flags: u32,
     ) -> Result<NonNull<Head>, i32> {
-        let settings = self.settings();
-        let mut debug = settings.flags;
-        if flags & MEM_F_UAF != 0 {
-            debug |= debug::UAF | debug::NO_CACHE;
-        }
-        let want = Want {
+        let request = Request {
             name: cut(name),
-            shape: Shape::new(size, align, flags, debug).ok_or(sys::EINVAL)?,
+            size,
+            align,
             flags,
-            debug,
         };
-        let mut list = self.list.lock();
-        if let Some(pool) = list.find(&want) {
+        self.serve(&self.want(request)?)
+    }
+
+    /// What `request` amounts to with the words in force, or EINVAL.
+    pub(super) fn want(&self, request: Request) -> Result<Want, i32> {
+        Want::new(request, &self.settings()).ok_or(sys::EINVAL)
+    }
+
+    /// The pool that serves `want`, with one user more. ENOMEM.
+    pub(super) fn serve(&self, want: &Want) -> Result<NonNull<Head>, i32> {
+        let mut spare = Spare::new().ok_or(sys::ENOMEM)?;
+        if let Some(pool) = self.list.lock().join(want, &mut spare) {
             return Ok(pool);
         }
-        let pool = want.build(settings.poison).ok_or(sys::ENOMEM)?;
+        let built = want.build().ok_or(sys::ENOMEM)?;
         // SAFETY: nobody else knows the pool yet.
-        let buckets = unsafe { &pool.as_ref().buckets };
+        let buckets = unsafe { &built.as_ref().buckets };
         buckets.store(self.buckets.load(Ordering::Relaxed), Ordering::Relaxed);
-        list.insert(pool.as_ptr());
-        Ok(pool)
+        let mut list = self.list.lock();
+        // Another thread may have come with the same.
+        if let Some(pool) = list.join(want, &mut spare) {
+            drop(list);
+            // SAFETY: nobody else knows it.
+            unsafe { bury(built.as_ptr()) };
+            return Ok(pool);
+        }
+        list.found(built, want, &mut spare);
+        Ok(built)
     }
 
     /// Ends one use of `pool`: true if none of its objects is in use any more.
@@ -181,6 +196,7 @@ impl Registry {
                 left += 1;
             }
         });
+        self.clear_declared();
         if let Some(local) = local {
             self.attach(local);
         }
@@ -238,6 +254,24 @@ impl Registry {
         }
     }
 
+    /// Pins all pools and calls `f`, under the lock, with the place of each in
+    /// the list, its address and its users; nothing of it if there are more
+    /// than `room`. Their number.
+    pub(super) fn pin_all(&self, room: usize, mut f: impl FnMut(usize, *const Head, u32)) -> usize {
+        let mut list = self.list.lock();
+        let count = list.count_alive();
+        if count <= room {
+            let mut pool = ptr::null_mut();
+            for place in 0..count {
+                pool = list.next_alive(pool);
+                let links = list.links(pool);
+                links.pins += 1;
+                f(place, pool, links.users);
+            }
+        }
+        count
+    }
+
     /// The pool that the thread has not put an object into for longest, among
     /// those of which it caches some. Pinned: the caller owes an
     /// [`unpin`](Self::unpin).
@@ -281,6 +315,27 @@ impl Registry {
         let pool = ptr::from_ref(pool).cast_mut();
         self.list.lock().links(pool).users
     }
+
+    /// Calls `f` with each request that led to `pool`, and how often it was
+    /// made. No lock is held meanwhile.
+    pub(super) fn each_request(&self, pool: &Head, mut f: impl FnMut(&Request, u64)) {
+        let head = ptr::from_ref(pool).cast_mut();
+        let mut at: *const Entry = ptr::null();
+        loop {
+            let (request, times) = {
+                let mut list = self.list.lock();
+                let Some(entry) = list.links(head).requests.after(at) else {
+                    return;
+                };
+                at = entry.as_ptr();
+                // SAFETY: entries stay as long as their pool, and change under
+                // the lock alone.
+                let entry = unsafe { entry.as_ref() };
+                (entry.request, entry.times)
+            };
+            f(&request, times);
+        }
+    }
 }
 
 impl Default for Registry {
@@ -289,237 +344,10 @@ impl Default for Registry {
     }
 }
 
-/// Frees a pool's memory; NULL is fine.
-///
-/// # Safety
-/// The pool is in no list, has no pin, and none of its objects is in use.
-unsafe fn bury(pool: *mut Head) {
-    if pool.is_null() {
-        return;
-    }
-    // SAFETY: by this function's contract nobody else can reach the pool.
-    unsafe {
-        // A gc that was at work may have put objects back.
-        (*pool).empty_shared();
-        for cache in &(*pool).cache {
-            cache.drop_stack();
-        }
-        memory::free(pool.cast());
-    }
-}
-
-/// The name as C keeps it: 11 characters and a NUL.
-fn cut(name: &[u8]) -> [c_char; 12] {
-    let mut kept = [0; 12];
-    for (to, &from) in kept.iter_mut().zip(name.iter().take(11)) {
-        *to = from as c_char;
-    }
-    kept
-}
-
-/// What a caller of create asks for.
-struct Want {
-    name: [c_char; 12],
-    shape: Shape,
-    flags: u32,
-    debug: u32,
-}
-
-impl Want {
-    fn build(&self, poison: u8) -> Option<NonNull<Head>> {
-        let area = memory::alloc_zeroed(size_of::<Head>(), mem::align_of::<Head>());
-        let pool = NonNull::new(area.cast::<Head>())?;
-        // SAFETY: all-zero bytes are a valid Head: empty rings, counters and
-        // list; nobody else knows it yet.
-        let head = unsafe { &mut *pool.as_ptr() };
-        head.name = self.name;
-        head.debug = self.debug;
-        head.mem_flags = self.flags;
-        head.poison = poison;
-        head.links.with_mut(|links| {
-            // SAFETY: as above.
-            unsafe {
-                *links = Links {
-                    next: ptr::null_mut(),
-                    users: 1,
-                    pins: 0,
-                    asked_sum: self.shape.size.into(),
-                    asked: 1,
-                };
-            }
-        });
-        head.set_shape(self.shape);
-        Some(pool)
-    }
-}
-
-/// The pools, ordered by size. The methods run under the registry's lock.
-struct List {
-    first: *mut Head,
-}
-
-// SAFETY: the pools belong to the list, not to a thread.
-unsafe impl Send for List {}
-
-impl List {
-    /// The part of `pool` that the lock protects.
-    fn links(&mut self, pool: *mut Head) -> &mut Links {
-        // SAFETY: pools in the list exist; the lock is held, and the result
-        // borrows the list, so it is the only reference.
-        unsafe { (*pool).links.with_mut(|p| &mut *p) }
-    }
-
-    /// The pool after `pool`, or the first one, that is not waiting for its
-    /// last pin.
-    fn next_alive(&mut self, pool: *mut Head) -> *mut Head {
-        let mut next = match pool.is_null() {
-            true => self.first,
-            false => self.links(pool).next,
-        };
-        while !next.is_null() && self.links(next).users == 0 {
-            next = self.links(next).next;
-        }
-        next
-    }
-
-    fn insert(&mut self, pool: *mut Head) {
-        // SAFETY: the caller's pool exists.
-        let size = unsafe { (*pool).size() };
-        let mut before: *mut Head = ptr::null_mut();
-        let mut after = self.first;
-        // SAFETY: pools in the list exist.
-        while !after.is_null() && unsafe { (*after).size() } <= size {
-            before = after;
-            after = self.links(after).next;
-        }
-        self.links(pool).next = after;
-        self.relink(before, pool);
-    }
-
-    fn remove(&mut self, pool: *mut Head) {
-        let mut before = ptr::null_mut();
-        let mut at = self.first;
-        while at != pool {
-            before = at;
-            at = self.links(at).next;
-        }
-        let after = self.links(pool).next;
-        self.relink(before, after);
-    }
-
-    fn relink(&mut self, before: *mut Head, next: *mut Head) {
-        match before.is_null() {
-            true => self.first = next,
-            false => self.links(before).next = next,
-        }
-    }
-
-    /// Ends a pin; the result, if not NULL, is for [`bury`].
-    #[must_use]
-    fn unpin(&mut self, pool: *mut Head) -> *mut Head {
-        if pool.is_null() {
-            return pool;
-        }
-        self.links(pool).pins -= 1;
-        self.remove_if_dead(pool)
-    }
-
-    /// Takes a pool without users and pins out; the result, if not NULL, is
-    /// for [`bury`].
-    #[must_use]
-    fn remove_if_dead(&mut self, pool: *mut Head) -> *mut Head {
-        let links = self.links(pool);
-        if links.users > 0 || links.pins > 0 {
-            return ptr::null_mut();
-        }
-        self.remove(pool);
-        pool
-    }
-
-    /// An existing pool that can serve `want`, with one user more.
-    fn find(&mut self, want: &Want) -> Option<NonNull<Head>> {
-        let mut best: Option<(Fit, *mut Head)> = None;
-        let mut pool = self.next_alive(ptr::null_mut());
-        while !pool.is_null() {
-            if let Some(fit) = self.fit(pool, want) {
-                if best.is_none_or(|(best, _)| fit < best) {
-                    best = Some((fit, pool));
-                }
-            }
-            pool = self.next_alive(pool);
-        }
-        let (_, pool) = best?;
-        let links = self.links(pool);
-        links.users += 1;
-        links.asked += 1;
-        links.asked_sum += u64::from(want.shape.size);
-        // SAFETY: in the list.
-        let head = unsafe { &*pool };
-        let grown = want.shape.size > head.size();
-        if !head.frozen.load(Ordering::Relaxed) {
-            head.set_shape(Shape {
-                size: head.size().max(want.shape.size),
-                align: head.align().max(want.shape.align),
-                real: head.real.load(Ordering::Relaxed).max(want.shape.real),
-            });
-        }
-        if grown && self.links(pool).pins == 0 {
-            self.remove(pool);
-            self.insert(pool);
-        }
-        NonNull::new(pool)
-    }
-
-    /// How well `pool` can serve `want`, if it can.
-    fn fit(&mut self, pool: *mut Head, want: &Want) -> Option<Fit> {
-        // SAFETY: in the list.
-        let head = unsafe { &*pool };
-        let both = head.mem_flags & want.flags;
-        let differ = head.mem_flags ^ want.flags;
-        if both & MEM_F_SHARED == 0
-            || differ & MEM_F_UAF != 0
-            || head.debug != want.debug
-            || want.debug & debug::DONT_MERGE != 0 && head.name != want.name
-        {
-            return None;
-        }
-        // Relaxed: the lock that freezes is held here.
-        let used = head.frozen.load(Ordering::Relaxed);
-        if want.shape.align > head.align() && used {
-            return None;
-        }
-        let (size, have) = (want.shape.size, head.size());
-        if size == have {
-            return Some(Fit::Exact);
-        }
-        let exact = (head.mem_flags | want.flags) & MEM_F_EXACT != 0;
-        if used || exact {
-            return None;
-        }
-        let links = self.links(pool);
-        let average = links.asked_sum / links.asked;
-        let distance = average.abs_diff(size.into());
-        if distance * 100 >= average && distance >= 16 {
-            return None;
-        }
-        Some(match size < have {
-            true => Fit::Enough(distance),
-            false => Fit::MustGrow(distance),
-        })
-    }
-}
-
-/// Better ones first.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Fit {
-    Exact,
-    Enough(u64),
-    MustGrow(u64),
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pool::{MEM_F_EXACT, MEM_F_SHARED, MEM_F_UAF};
 
     fn make(registry: &Registry, size: u32, flags: u32) -> *mut Head {
         registry.create(b"test", size, 0, flags).unwrap().as_ptr()
@@ -533,7 +361,7 @@ mod tests {
     fn end(registry: &Registry) {
         // SAFETY: nobody else knows the registry.
         assert_eq!(unsafe { registry.destroy_all(None) }, 0);
-        assert!(registry.list.lock().first.is_null());
+        assert!(registry.list.lock().is_empty());
     }
 
     #[test]

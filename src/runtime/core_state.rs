@@ -154,6 +154,10 @@ fn own_pool(name: &CStr, size: usize) -> Result<&'static pool::Head, i32> {
 fn build(config: Config) -> Result<*mut Core, i32> {
     POOLS.set_cache_bytes(config.cache_bytes);
     POOLS.set_threads(config.nbthread);
+    match POOLS.make_declared_pools() {
+        0 => {}
+        rc => return Err(rc),
+    }
     let pools = task::Pools {
         registry: &POOLS,
         tasks: own_pool(c"task", size_of::<Task>())?,

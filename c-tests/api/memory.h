@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* A process without memory. */
+#ifndef MEMORY_H
+#define MEMORY_H
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+/* Under a checker the address space is not the program's own. */
+static int checked(void)
+{
+	const char *preload = getenv("LD_PRELOAD");
+
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+	return 1;
+#endif
+	return preload && strstr(preload, "vgpreload");
+}
+
+/* Takes all memory that <limit> leaves, down to the smallest pieces. */
+static void *take_all_memory(struct rlimit *now)
+{
+	struct rlimit tight;
+	void **last = NULL, **piece;
+
+	getrlimit(RLIMIT_AS, now);
+	tight = *now;
+	tight.rlim_cur = 0;
+	setrlimit(RLIMIT_AS, &tight);
+	for (size_t size = 1 << 20; size > 0; size -= size > 1024 ? size / 2 : 16) {
+		while ((piece = malloc(size))) {
+			*piece = last;
+			last = piece;
+		}
+	}
+	return last;
+}
+
+static void give_all_memory_back(void *last, const struct rlimit *now)
+{
+	void **piece = last;
+
+	setrlimit(RLIMIT_AS, now);
+	while ((piece = last)) {
+		last = *piece;
+		free(piece);
+	}
+}
+
+#endif
