@@ -2,13 +2,13 @@
 
 use super::buckets::Buckets;
 use super::cache::Cache;
-use super::list::Links;
-use super::seal::Patterns;
+use super::requests::Requests;
 use super::{MAX_THREADS, need};
 use crate::sync::UnsafeCell;
-use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use core::ffi::c_char;
 use core::mem::offset_of;
+use core::ptr;
 
 /// A pool. The first five fields are C's `struct pool_head`; the user may set
 /// `minavail` and `limit` at any time.
@@ -37,8 +37,8 @@ pub struct Head {
 
     pub(super) counters: Counters,
     pub(super) shared: Buckets,
-    /// For the word `integrity`.
-    pub(super) patterns: Patterns,
+    /// The last pattern of the word `integrity`.
+    pub(super) pattern: AtomicUsize,
     /// Under the registry's lock.
     pub(super) links: UnsafeCell<Links>,
     pub(super) cache: [Cache; MAX_THREADS],
@@ -61,6 +61,30 @@ pub(super) struct Counters {
     pub(super) allocated: AtomicU64,
     pub(super) failed: AtomicU64,
     pub(super) needed: AtomicU64,
+}
+
+/// A pool's place in the registry.
+pub(super) struct Links {
+    pub(super) next: *mut Head,
+    /// How often it was created and not destroyed; 0: gone, waiting for the
+    /// last pin.
+    pub(super) users: u32,
+    /// Threads at work on it that found it in the list.
+    pub(super) pins: u32,
+    /// It grew while pinned, and is to move to its place in the list.
+    pub(super) misplaced: bool,
+    pub(super) requests: Requests,
+}
+
+impl Links {
+    /// Those of a pool that is in no list.
+    pub(super) const NONE: Self = Self {
+        next: ptr::null_mut(),
+        users: 0,
+        pins: 0,
+        misplaced: false,
+        requests: Requests::NONE,
+    };
 }
 
 /// A pool's figures; exact when no thread is inside the library.

@@ -1,34 +1,9 @@
 //! The list of pools, and what it knows of each.
 
-use super::head::Head;
-use super::requests::Requests;
+use super::head::{Head, Links};
 use crate::sync::atomic::Ordering;
 use crate::sys::memory;
 use core::ptr;
-
-/// A pool's place in the registry.
-pub(super) struct Links {
-    next: *mut Head,
-    /// How often it was created and not destroyed; 0: gone, waiting for the
-    /// last pin.
-    pub(super) users: u32,
-    /// Threads at work on it that found it in the list.
-    pub(super) pins: u32,
-    /// It grew while pinned, and is to move to its place in the list.
-    misplaced: bool,
-    pub(super) requests: Requests,
-}
-
-impl Links {
-    /// Those of a pool that is in no list.
-    pub(super) const NONE: Self = Self {
-        next: ptr::null_mut(),
-        users: 0,
-        pins: 0,
-        misplaced: false,
-        requests: Requests::NONE,
-    };
-}
 
 /// The pools, ordered by size. The methods run under the registry's lock.
 pub(super) struct List {

@@ -1,8 +1,8 @@
 //! Which existing pool may serve a creation.
 
 use super::debug::{self, Settings};
-use super::head::Head;
-use super::list::{Links, List};
+use super::head::{Head, Links};
+use super::list::List;
 use super::requests::{Request, Spare};
 use super::shape::Shape;
 use super::{MEM_F_EXACT, MEM_F_SHARED, MEM_F_UAF};

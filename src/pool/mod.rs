@@ -47,6 +47,17 @@
 //! the other way round; so `used ≤ allocated` but for what moves meanwhile, and at rest
 //! `allocated = live + cached + shared`, `used = live + cached` (INV-1). `used`
 //! is spread over the buckets: a sum, not a snapshot, while threads are at work.
+//!
+//! # What lies behind an object
+//!
+//! ```text
+//!   word:        tag           backup         integrity       caller
+//!   0 … size │ the pool │ copy, while free │ its pattern │ last call site
+//! ```
+//!
+//! Words that are off take no room (`shape.rs`). The links of a free object lie
+//! over its start and may lie over the tag, over nothing else (INV-8). Seals
+//! (`seal.rs`) leave the links out while an object is in the shared list.
 
 pub mod buckets;
 pub mod shared;

@@ -20,13 +20,10 @@ const WORD: usize = size_of::<usize>();
 /// From one pattern to the next: every bit changes within four steps.
 const STEP: usize = usize::MAX / 3;
 
-/// The patterns of a pool. All-zero bytes are a valid one.
-pub(super) struct Patterns(AtomicUsize);
-
-impl Patterns {
-    fn next(&self) -> usize {
-        self.0.fetch_add(STEP, Ordering::Relaxed).wrapping_add(STEP)
-    }
+fn next(pattern: &AtomicUsize) -> usize {
+    pattern
+        .fetch_add(STEP, Ordering::Relaxed)
+        .wrapping_add(STEP)
 }
 
 /// Where a free object is.
@@ -93,7 +90,7 @@ impl Head {
     /// The object is one of this pool, which has the word `integrity`, and in
     /// our hands.
     unsafe fn fill_pattern(&self, object: *mut u8, place: Place) {
-        let pattern = self.patterns.next();
+        let pattern = next(&self.pattern);
         let size = self.size() as usize;
         // SAFETY: the object is `size` bytes long; the pattern's word lies
         // behind it.
@@ -246,10 +243,10 @@ mod tests {
 
     #[test]
     fn patterns_differ() {
-        let patterns = Patterns(AtomicUsize::new(0));
+        let pattern = AtomicUsize::new(0);
         let mut last = 0;
         for _ in 0..100 {
-            let next = patterns.next();
+            let next = next(&pattern);
             assert_ne!(next, last);
             last = next;
         }

@@ -37,7 +37,7 @@ pub fn trim() {
 }
 
 fn detect() -> u8 {
-    if cfg!(target_env = "gnu") && is_glibc(3) {
+    if is_glibc(3) {
         return GLIBC;
     }
     let file = |name| find(name).and_then(|at| symbol::file_start(at.addr()));
@@ -47,30 +47,38 @@ fn detect() -> u8 {
     }
 }
 
-/// Whether the word before a new object is what glibc writes there: the size
-/// of its chunk, the three low bits being flags. An object this large is
-/// neither recycled as it is nor mapped by itself.
+/// Whether a new object may be used as far as one of glibc's: to the end of its
+/// chunk, which is a multiple of two words less one. Others round in coarser
+/// steps at this size, or not at all. It is neither recycled as it is nor
+/// mapped by itself.
+#[cfg(target_env = "gnu")]
 fn is_glibc(tries: u32) -> bool {
     const ASKED: usize = 100_000;
     const WORD: usize = size_of::<usize>();
-    // The compiler knows malloc(), and that nothing of it lies before it.
-    let object = core::hint::black_box(memory::alloc(ASKED, 1));
+    let object = memory::alloc(ASKED, 1);
     if object.is_null() {
         return false;
     }
     let found = if object.addr() % memory::PAGE == 0 {
-        // There need be no page before it. glibc's next one lies elsewhere.
+        // Where malloc() alone was replaced, glibc would look for its size in
+        // the page before it, which need not be there. glibc's own next object
+        // lies elsewhere.
         tries > 0 && is_glibc(tries - 1)
     } else {
-        let chunk = (ASKED + WORD).next_multiple_of(2 * WORD);
-        // What is too small to be a chunk of its own stays with it. The word
-        // is the allocator's, which checkers of memory would report.
-        memory::peek(object.wrapping_sub(WORD))
-            .is_some_and(|before| (chunk..chunk + 4 * WORD).contains(&(before & !7)))
+        // SAFETY: the object is malloc()'s.
+        let usable = unsafe { libc::malloc_usable_size(object.cast()) };
+        let least = (ASKED + WORD).next_multiple_of(2 * WORD) - WORD;
+        // What is too small to be a chunk of its own stays with it.
+        (least..least + 4 * WORD).contains(&usable)
     };
     // SAFETY: nobody knows the object.
     unsafe { memory::free(object) };
     found
+}
+
+#[cfg(not(target_env = "gnu"))]
+fn is_glibc(_tries: u32) -> bool {
+    false
 }
 
 fn find(name: &CStr) -> Option<*mut c_void> {

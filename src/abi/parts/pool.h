@@ -24,7 +24,7 @@ void *__pool_alloc(struct pool_head *pool, unsigned int pool_f_flags);
 
 /*
  * Takes an object from the system instead of a cache or the shared list. The
- * pool's limit, its figures and the debugging words apply.
+ * pool's limit, its figures and the debugging words apply, but for "fail".
  *
  * Returns the object, or NULL with errno ENOMEM. A NULL pool is a panic.
  *
