@@ -599,6 +599,31 @@ fn pool_15_small_sizes_keep_to_themselves() {
     }
 }
 
+/// INV-17: where the system gives nothing any more, an object that is free in
+/// any of many buckets is found at once.
+#[test]
+fn inv_17_at_the_limit_every_bucket_is_looked_into() {
+    let registry = Registry::new();
+    registry.set_threads(64);
+    let pool = registry.create(b"limit", 1000, 0, 0).unwrap();
+    // SAFETY: the pool exists; every object is freed once.
+    unsafe {
+        let pool = pool.as_ref();
+        pool.set_limit(100);
+        pool.set_minavail(100);
+        for _ in 0..10 {
+            let objects: Vec<_> = (0..100).map(|_| registry.alloc(pool, None, 0)).collect();
+            assert!(objects.iter().all(|o| !o.is_null()));
+            assert!(registry.alloc(pool, None, 0).is_null());
+            objects
+                .into_iter()
+                .for_each(|o| registry.free(pool, None, o));
+        }
+        assert_eq!(pool.stats().failed, 10);
+        assert_eq!(registry.destroy_all(None), 0);
+    }
+}
+
 /// POOL-25, POOL-26, POOL-28: destruction empties the caller's cache, minds
 /// other users, and destroy_all does not.
 #[test]

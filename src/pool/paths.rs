@@ -54,12 +54,14 @@ impl Registry {
     pub unsafe fn alloc_nocache(&self, pool: &Head, from: usize) -> *mut u8 {
         self.freeze(pool);
         let object = pool.obtain(0);
-        if !object.is_null() {
-            // SAFETY: the object is this pool's and in our hands.
-            unsafe {
-                pool.mark_live(object, from);
-                pool.fill(object, 0);
-            }
+        if object.is_null() {
+            pool.counters.failed.fetch_add(1, Ordering::Relaxed);
+            return object;
+        }
+        // SAFETY: the object is this pool's and in our hands.
+        unsafe {
+            pool.mark_live(object, from);
+            pool.fill(object, 0);
         }
         object
     }
@@ -100,23 +102,28 @@ impl Registry {
             pool.counters.failed.fetch_add(1, Ordering::Relaxed);
             return ptr::null_mut();
         }
-        let mut object = ptr::null_mut();
-        if !pool.has(debug::NO_CACHE) {
-            object = match local.and_then(|local| pool.take_cached(local, from)) {
-                Some(object) => object.as_ptr(),
-                None => pool.refill(local, from),
-            };
-        }
+        let caches = !pool.has(debug::NO_CACHE);
+        let cached = local.filter(|_| caches);
+        let mut object = match cached.and_then(|local| pool.take_cached(local, from)) {
+            Some(object) => object.as_ptr(),
+            None if caches => pool.refill(local, from),
+            None => ptr::null_mut(),
+        };
         if object.is_null() {
             self.freeze(pool);
             object = pool.obtain(local.map_or(0, Local::tid));
         }
-        if !object.is_null() {
-            // SAFETY: the object is this pool's and in our hands.
-            unsafe {
-                pool.mark_live(object, from);
-                pool.fill(object, flags);
-            }
+        if object.is_null() && caches {
+            object = pool.refill_anyhow(local, from);
+        }
+        if object.is_null() {
+            pool.counters.failed.fetch_add(1, Ordering::Relaxed);
+            return object;
+        }
+        // SAFETY: the object is this pool's and in our hands.
+        unsafe {
+            pool.mark_live(object, from);
+            pool.fill(object, flags);
         }
         object
     }
@@ -190,13 +197,35 @@ impl Head {
         Some(object)
     }
 
-    /// Takes a cluster from the shared list: one object for the caller, the
-    /// others into its cache as far as that has room.
+    /// Takes a cluster from the shared list, and an object of it.
     fn refill(&self, local: Option<&Local>, from: usize) -> *mut u8 {
-        let first = local.map_or(0, Local::tid);
-        let Some((bucket, cluster)) = self.shared.pop(self.buckets(), first) else {
-            return ptr::null_mut();
-        };
+        let found = self.shared.pop(self.buckets(), local.map_or(0, Local::tid));
+        found.map_or(ptr::null_mut(), |(bucket, cluster)| {
+            self.take_over(bucket, cluster, local, from)
+        })
+    }
+
+    /// As [`refill`](Self::refill) for who found nothing there and gets nothing
+    /// from the system: looks everywhere.
+    #[cold]
+    fn refill_anyhow(&self, local: Option<&Local>, from: usize) -> *mut u8 {
+        for bucket in 0..self.buckets() {
+            if let Some(cluster) = self.shared.pop_from(bucket) {
+                return self.take_over(bucket, cluster, local, from);
+            }
+        }
+        ptr::null_mut()
+    }
+
+    /// Divides a cluster from the shared list: one object for the caller, the
+    /// others into its cache as far as that has room.
+    fn take_over(
+        &self,
+        bucket: usize,
+        cluster: Cluster,
+        local: Option<&Local>,
+        from: usize,
+    ) -> *mut u8 {
         let mut objects = [ptr::null_mut(); CLUSTER_MAX];
         let n = self.untie(cluster, &mut objects, from);
         let mut taken = 1;
@@ -272,7 +301,8 @@ impl Head {
         let (stay, go) = batch.split_at(self.keep(keep, n, allocated, used) as usize);
         // Before the objects become visible to others: see mod.rs, Counters.
         self.shared.sub_used(self.bucket_of(batch), n);
-        self.feed_need(used.saturating_sub(n), 1);
+        // A sample for each cluster of the usual size.
+        self.feed_need(used.saturating_sub(n), n.div_ceil(8));
         if !stay.is_empty() {
             // SAFETY: the objects are ours.
             unsafe { self.share(stay) };

@@ -12,18 +12,15 @@ const DEAD: u32 = 0xDEAD_ADD4;
 
 impl Head {
     /// A new object, counted as allocated and, in some bucket, used. NULL at
-    /// the limit or without memory; then only `failed` has changed (INV-14).
+    /// the limit or without memory; then nothing has changed (INV-14).
     #[cold]
     pub(super) fn obtain(&self, bucket: usize) -> *mut u8 {
-        let counters = &self.counters;
         if !self.reserve() {
-            counters.failed.fetch_add(1, Ordering::Relaxed);
             return ptr::null_mut();
         }
         let object = self.system_alloc();
         if object.is_null() {
-            counters.allocated.fetch_sub(1, Ordering::Relaxed);
-            counters.failed.fetch_add(1, Ordering::Relaxed);
+            self.counters.allocated.fetch_sub(1, Ordering::Relaxed);
             return object;
         }
         self.shared.add_used(bucket % self.buckets(), 1);
