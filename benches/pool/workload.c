@@ -161,7 +161,7 @@ static void at_random(struct worker *w)
 #define LARGE_PART 4
 
 static const struct workload workloads[] = {
-	{ "pair", pair, 4096, false },        { "batch", batch, 32 * BATCH, false }, { "ring", across, 2048, true },
+	{ "pair", pair, 32768, false },        { "batch", batch, 256 * BATCH, false }, { "ring", across, 2048, true },
 	{ "random", at_random, 2048, false }, { "buffers", buffers, 64, true },
 };
 

@@ -332,6 +332,19 @@ void *keel_pool_take(struct pool_head *pool, unsigned int flags, const void *fro
 void keel_pool_give_back(struct pool_head *pool, void *ptr, unsigned int flags, const void *from);
 
 /*
+ * Calls of such a function take its address from the table that the loader
+ * fills in, instead of jumping to it once more.
+ */
+#ifdef __has_attribute
+#if __has_attribute(noplt)
+#define KEEL_NOPLT __attribute__((noplt))
+#endif
+#endif
+#ifndef KEEL_NOPLT
+#define KEEL_NOPLT
+#endif
+
+/*
  * Takes an object from the pool. Its contents are undefined.
  *
  * Returns the object, which pool_free() takes back, or NULL with errno ENOMEM.
@@ -339,21 +352,21 @@ void keel_pool_give_back(struct pool_head *pool, void *ptr, unsigned int flags, 
  *
  * Thread rule: *any thread*.
  */
-void *pool_alloc(struct pool_head *pool);
+KEEL_NOPLT void *pool_alloc(struct pool_head *pool);
 
 /*
  * As pool_alloc(), with the `size` bytes of the object set to zero.
  *
  * Thread rule: *any thread*.
  */
-void *pool_zalloc(struct pool_head *pool);
+KEEL_NOPLT void *pool_zalloc(struct pool_head *pool);
 
 /*
  * As pool_alloc(), with any of POOL_F_*; other bits are ignored.
  *
  * Thread rule: *any thread*.
  */
-void *__pool_alloc(struct pool_head *pool, unsigned int pool_f_flags);
+KEEL_NOPLT void *__pool_alloc(struct pool_head *pool, unsigned int pool_f_flags);
 
 /*
  * Takes an object from the system instead of a cache or the shared list. The
@@ -372,14 +385,14 @@ void *pool_alloc_nocache(struct pool_head *pool);
  *
  * Thread rule: *any thread*, not only the one that allocated the object.
  */
-void pool_free(struct pool_head *pool, void *ptr);
+KEEL_NOPLT void pool_free(struct pool_head *pool, void *ptr);
 
 /*
  * As pool_free().
  *
  * Thread rule: *any thread*.
  */
-void __pool_free(struct pool_head *pool, void *ptr);
+KEEL_NOPLT void __pool_free(struct pool_head *pool, void *ptr);
 
 /*
  * As pool_free(), but the object goes to the system at once.
@@ -421,6 +434,18 @@ struct keel_pool_cache {
 void *keel_pool_alloc_slow(struct pool_head *pool, unsigned int pool_f_flags);
 void keel_pool_free_slow(struct pool_head *pool, void *ptr);
 
+static inline struct keel_pool_cache *keel_pool_cache_of(struct pool_head *pool, struct keel_thread *self)
+{
+	struct keel_pool_cache *cache = (struct keel_pool_cache *)((char *)pool + self->pool_cache);
+
+#ifdef __x86_64__
+	/* In one register everywhere: AMD's cores forward what was stored at an
+	 * address to a load from it at once if both name it alike. */
+	__asm__("" : "+d"(cache));
+#endif
+	return cache;
+}
+
 /* An object from the calling thread's cache, or NULL. Other threads may look
  * at `hot` and `top`, hence the atomic accesses. */
 static inline void *keel_pool_hit(struct pool_head *pool)
@@ -432,7 +457,7 @@ static inline void *keel_pool_hit(struct pool_head *pool)
 
 	if (__builtin_expect(!self || !pool, 0))
 		return NULL;
-	cache = (struct keel_pool_cache *)((char *)pool + self->pool_cache);
+	cache = keel_pool_cache_of(pool, self);
 	object = __atomic_load_n(&cache->hot, __ATOMIC_RELAXED);
 	if (__builtin_expect((size_t)object > 1, 1)) {
 		__atomic_store_n(&cache->hot, (void *)1, __ATOMIC_RELAXED);
@@ -456,9 +481,9 @@ static inline int keel_pool_put(struct pool_head *pool, void *object)
 
 	if (__builtin_expect(!self || !pool, 0))
 		return 0;
-	cache = (struct keel_pool_cache *)((char *)pool + self->pool_cache);
+	cache = keel_pool_cache_of(pool, self);
 	older = __atomic_load_n(&cache->hot, __ATOMIC_RELAXED);
-	if (older != (void *)1) {
+	if (__builtin_expect(older != (void *)1, 0)) {
 		top = __atomic_load_n(&cache->top, __ATOMIC_RELAXED);
 		if (__builtin_expect(!older || top == cache->ceil, 0))
 			return 0;

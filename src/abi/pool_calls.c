@@ -15,19 +15,22 @@
 #define FLAGS   (POOL_F_NO_POISON | POOL_F_MUST_ZERO | POOL_F_NO_FAIL)
 #define FROM    __builtin_extract_return_addr(__builtin_return_address(0))
 
+/* What every call runs through fits a line of the processor's code cache. */
+#define HOT __attribute__((aligned(64)))
+
 /* pool.rs */
 #define HIDDEN __attribute__((visibility("hidden")))
 HIDDEN void *keel_pool_take(struct pool_head *pool, unsigned int flags, const void *from);
 HIDDEN void keel_pool_give_back(struct pool_head *pool, void *ptr, unsigned int flags, const void *from);
 
-void *pool_alloc(struct pool_head *pool)
+HOT void *pool_alloc(struct pool_head *pool)
 {
 	void *object = keel_pool_hit(pool);
 
 	return object ? object : keel_pool_take(pool, 0, FROM);
 }
 
-void *pool_zalloc(struct pool_head *pool)
+HOT void *pool_zalloc(struct pool_head *pool)
 {
 	void *object = keel_pool_hit(pool);
 
@@ -36,7 +39,7 @@ void *pool_zalloc(struct pool_head *pool)
 	return __builtin_memset(object, 0, pool->size);
 }
 
-void *__pool_alloc(struct pool_head *pool, unsigned int pool_f_flags)
+HOT void *__pool_alloc(struct pool_head *pool, unsigned int pool_f_flags)
 {
 	void *object = keel_pool_hit(pool);
 
@@ -57,13 +60,13 @@ void *keel_pool_alloc_slow(struct pool_head *pool, unsigned int pool_f_flags)
 	return keel_pool_take(pool, pool_f_flags & FLAGS, FROM);
 }
 
-void pool_free(struct pool_head *pool, void *ptr)
+HOT void pool_free(struct pool_head *pool, void *ptr)
 {
 	if (ptr && !keel_pool_put(pool, ptr))
 		keel_pool_give_back(pool, ptr, 0, FROM);
 }
 
-void __pool_free(struct pool_head *pool, void *ptr)
+HOT void __pool_free(struct pool_head *pool, void *ptr)
 {
 	if (ptr && !keel_pool_put(pool, ptr))
 		keel_pool_give_back(pool, ptr, 0, FROM);

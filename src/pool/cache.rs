@@ -241,11 +241,15 @@ impl Cache {
     }
 
     /// Makes room for `more` objects on the stack; false without memory.
+    #[inline(always)]
     fn reserve(&self, more: u32) -> bool {
+        self.capacity.get() - self.top.load(Ordering::Relaxed) >= more || self.make_room(more)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn make_room(&self, more: u32) -> bool {
         let capacity = self.capacity.get();
-        if capacity - self.top.load(Ordering::Relaxed) >= more {
-            return true;
-        }
         let want = self.stacked() + more;
         // Moving down is worth it where that frees half of the slots: then it
         // costs each object that was pushed meanwhile one copy.

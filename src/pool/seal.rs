@@ -69,12 +69,18 @@ impl Head {
     ///
     /// # Safety
     /// The objects are this pool's, in our hands.
+    #[inline(always)]
     pub(super) unsafe fn seal(&self, objects: &[*mut u8], place: Place) {
-        if !self.has(INTEGRITY | BACKUP) {
-            return;
-        }
-        for &object in objects {
+        if self.has(INTEGRITY | BACKUP) {
             // SAFETY: by this function's contract.
+            unsafe { self.seal_each(objects, place) };
+        }
+    }
+
+    #[cold]
+    unsafe fn seal_each(&self, objects: &[*mut u8], place: Place) {
+        for &object in objects {
+            // SAFETY: by the contract of seal.
             unsafe {
                 match self.has(INTEGRITY) {
                     true => self.fill_pattern(object, place),
@@ -109,12 +115,18 @@ impl Head {
     ///
     /// # Safety
     /// The objects are this pool's, in our hands, and were sealed there.
+    #[inline(always)]
     pub(super) unsafe fn check_seals(&self, objects: &[*mut u8], place: Place, from: usize) {
-        if !self.has(INTEGRITY | BACKUP) {
-            return;
-        }
-        for &object in objects {
+        if self.has(INTEGRITY | BACKUP) {
             // SAFETY: by this function's contract.
+            unsafe { self.check_each(objects, place, from) };
+        }
+    }
+
+    #[cold]
+    unsafe fn check_each(&self, objects: &[*mut u8], place: Place, from: usize) {
+        for &object in objects {
+            // SAFETY: by the contract of check_seals.
             if let Some(change) = unsafe { self.change_of(object, place) } {
                 self.broken_seal(object, &change, from);
             }

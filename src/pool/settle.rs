@@ -30,31 +30,34 @@ impl Registry {
     /// advance for the next ones.
     pub(super) fn settle(&self, pool: &Head, local: &Local) {
         local.tick();
-        if pool.exact(local).bytes > local.soft() {
-            self.make_room(pool, local);
+        let mut now = pool.exact(local);
+        if now.bytes > local.soft() {
+            self.make_room(pool, local, &mut now);
         }
-        pool.advance(local);
+        pool.advance(local, &now);
     }
 
-    fn make_room(&self, pool: &Head, local: &Local) {
+    fn make_room(&self, pool: &Head, local: &Local, now: &mut Exact) {
         let limit = local.limit();
-        if local.stale() > STALE || pool.exact(local).bytes > limit {
+        if local.stale() > STALE || now.bytes > limit {
             self.recount(local);
+            *now = pool.exact(local);
         }
         // A pool that dominates the cache gives way first.
         let cluster = pool.cluster();
-        let len = || pool.cache_of(local).len() as usize;
-        if len() >= pool.exact(local).share() + cluster {
-            while pool.exact(local).bytes > local.soft()
-                && len() >= cluster.max(pool.exact(local).share())
-            {
-                pool.let_go(local, Keep::Needed);
+        if now.len >= now.share() + cluster {
+            while now.bytes > local.soft() && now.len >= cluster.max(now.share()) {
+                let n = pool.let_go(local, Keep::Needed) as usize;
+                now.len -= n;
+                now.count -= n;
+                now.bytes -= n * pool.weight();
             }
         }
         // Then whatever was not touched for longest.
-        if pool.exact(local).bytes > limit {
-            pool.charge(local, pool.cache_of(local).len());
+        if now.bytes > limit {
+            pool.charge(local, now.len as u32);
             self.evict_coldest(local, limit / 8 * 7);
+            *now = pool.exact(local);
         }
     }
 
@@ -88,10 +91,11 @@ impl Registry {
     }
 }
 
-/// A thread's charges, but for one pool what is really there.
+/// What a thread caches of one pool, and that with its charges for the others.
 struct Exact {
-    bytes: usize,
+    len: usize,
     count: usize,
+    bytes: usize,
 }
 
 impl Exact {
@@ -107,8 +111,9 @@ impl Head {
         let (len, charged) = (cache.len() as usize, cache.charged() as usize);
         // A cache may for a moment hold one more than it is charged for.
         Exact {
-            bytes: local.bytes() + len * self.weight() - charged * self.weight(),
+            len,
             count: local.count() + len - charged,
+            bytes: local.bytes() + len * self.weight() - charged * self.weight(),
         }
     }
 
@@ -123,26 +128,25 @@ impl Head {
 
     /// Charges for what is in the thread's cache, and in advance for as many
     /// objects as can come before there is something to settle.
-    fn advance(&self, local: &Local) {
-        let len = self.cache_of(local).len();
-        if self.has(debug::SLOW) {
-            return self.charge(local, len);
-        }
-        let exact = self.exact(local);
+    fn advance(&self, local: &Local, now: &Exact) {
         let weight = self.weight();
-        let until = |bytes: usize| bytes.saturating_sub(exact.bytes) / weight;
-        // The share grows by an eighth of what comes.
-        let share = 8 * (SHARE + self.cluster() - 1) + exact.count;
-        let more = until(local.soft())
-            .max(share.saturating_sub(8 * len as usize) / 7)
-            .min(until(local.limit()))
-            .min(ADVANCE);
-        let more = if more * weight > ADVANCE_BYTES {
-            (ADVANCE_BYTES / weight).max(1)
+        let more = if self.has(debug::SLOW) {
+            0
         } else {
-            more
+            let until = |bytes: usize| bytes.saturating_sub(now.bytes) / weight;
+            // The share grows by an eighth of what comes.
+            let share = 8 * (SHARE + self.cluster() - 1) + now.count;
+            let most = if weight > ADVANCE_BYTES / ADVANCE {
+                (ADVANCE_BYTES / weight).max(1)
+            } else {
+                ADVANCE
+            };
+            until(local.soft())
+                .max(share.saturating_sub(8 * now.len) / 7)
+                .min(until(local.limit()))
+                .min(most)
         };
-        self.charge(local, len + more as u32);
+        self.charge(local, (now.len + more) as u32);
     }
 
     /// Moves up to a cluster of the oldest objects out of the thread's cache;
