@@ -19,6 +19,7 @@
 use crate::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use crate::sys::memory;
 use core::cell::Cell;
+use core::mem::offset_of;
 use core::ptr::{self, NonNull};
 
 /// The hot slot's value while the fast path may not use the cache. Zero, so
@@ -51,9 +52,13 @@ pub(super) struct Cache {
     charged: Cell<u32>,
 }
 
-const _: () = assert!(core::mem::offset_of!(Cache, hot) == 0);
-const _: () = assert!(core::mem::offset_of!(Cache, slots) == 8 || size_of::<usize>() != 8);
-const _: () = assert!(core::mem::offset_of!(Cache, stamp) == 28 || size_of::<usize>() != 8);
+const WORD: usize = size_of::<usize>();
+const _: () = assert!(offset_of!(Cache, hot) == 0);
+const _: () = assert!(offset_of!(Cache, slots) == WORD);
+const _: () = assert!(offset_of!(Cache, top) == 2 * WORD);
+const _: () = assert!(offset_of!(Cache, floor) == 2 * WORD + 4);
+const _: () = assert!(offset_of!(Cache, ceil) == 2 * WORD + 8);
+const _: () = assert!(offset_of!(Cache, stamp) == 2 * WORD + 12);
 
 impl Cache {
     /// Objects inside; a foreign thread may see a slightly wrong number.

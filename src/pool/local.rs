@@ -34,6 +34,9 @@ pub struct Local {
     stale: Cell<u32>,
 }
 
+const _: () = assert!(offset_of!(Local, cache) == 0);
+const _: () = assert!(offset_of!(Local, clock) == size_of::<usize>());
+
 impl Local {
     /// The caches of thread `tid`, with the default limit.
     /// [`Registry::attach`](super::Registry::attach) sets the configured one.

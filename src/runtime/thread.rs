@@ -25,6 +25,9 @@ pub struct Thread {
     pub(super) hosted: AtomicBool,
 }
 
+// C's inline functions take the one for the other.
+const _: () = assert!(core::mem::offset_of!(Thread, local) == 0);
+
 // SAFETY: `local` keeps its own contract (only the owner uses it), and so does
 // `clock`; the rest is atomic.
 unsafe impl Sync for Thread {}
