@@ -542,7 +542,14 @@ pub unsafe extern "C" fn thread_has_tasks() -> c_int {
 }
 
 /// Writes a table of all threads' queues to the descriptor fd: for each what
-/// is runnable, which timers are armed, what ran.
+/// is runnable, which timers are armed, what ran. With keel_config.profiling a
+/// table of handlers follows, of tasks and tasklets alike, those first that
+/// took the most time: their runs, the time that they took in all (cpu_tot)
+/// and on average (cpu_avg), and how long they had to wait from wake-up to run
+/// on average (lat_avg) and at most (lat_max), since keel_init(). Time passes
+/// as CLOCK_MONOTONIC does, and a run counts when it ends. A handler is told
+/// by its name if the dynamic linker knows it, else by file and offset. Those
+/// that a thread's table has no room for are added up as "(others)".
 ///
 /// Returns the bytes written, or a negative errno.
 ///

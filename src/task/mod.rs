@@ -23,7 +23,7 @@
 //! # Invariants (numbers of the specification)
 //! INV-30, 31, 32, 33, 34, 41, 48, 49, 57: [`state`]. INV-35, 36, 39, 40:
 //! [`dated`], [`timers`] and [`home`]. INV-37, 38, 42, 55: [`timers`]. INV-43, 45, 50, 52:
-//! [`run`]. INV-51: [`run_queue`]. INV-46 is kept by the runtime's sleep
+//! [`run`] and [`profile`]. INV-51: [`run_queue`]. INV-46 is kept by the runtime's sleep
 //! protocol; [`Tasks::has_work`] is its re-check.
 //!
 //! Nothing here wakes a sleeping thread: what has to be woken is returned.
@@ -38,6 +38,8 @@ pub mod item;
 #[cfg(not(loom))]
 mod life;
 pub mod presence;
+#[cfg(not(loom))]
+mod profile;
 pub mod request;
 #[cfg(not(loom))]
 pub mod run;
@@ -61,6 +63,7 @@ pub use engine::{Caller, Config, Pools, Tasks};
 #[cfg(not(loom))]
 mod engine {
     use super::presence::Presence;
+    use super::profile::Profiles;
     use super::scheduler::{NEVER, Scheduler};
     use crate::pool;
     use crate::sync::ThreadSet;
@@ -84,7 +87,7 @@ mod engine {
         pub depth: u32,
         /// Return to more urgent work after each item.
         pub low_latency: bool,
-        /// Account latency and CPU time per task.
+        /// Account latency and time per task and per handler.
         pub profiling: bool,
     }
 
@@ -104,6 +107,7 @@ mod engine {
         pub(super) config: Config,
         pub(super) pools: Pools,
         pub(super) presence: Presence,
+        pub(super) profiles: Profiles,
         scheds: *mut Scheduler,
         n: usize,
     }
@@ -117,6 +121,7 @@ mod engine {
         /// Queues for `n` threads (1 to 64), at date `now`. `None`: no memory.
         pub fn new(n: usize, config: Config, now: u64, pools: Pools) -> Option<Self> {
             assert!((1..=64).contains(&n));
+            let profiles = Profiles::new(n, config.profiling)?;
             let area = memory::alloc(n * size_of::<Scheduler>(), align_of::<Scheduler>());
             let scheds: *mut Scheduler = area.cast();
             if scheds.is_null() {
@@ -130,6 +135,7 @@ mod engine {
                 config,
                 pools,
                 presence: Presence::new(),
+                profiles,
                 scheds,
                 n,
             })

@@ -6,7 +6,6 @@ use super::scheduler::{CLASSES, HEAVY, NORMAL, Scheduler, URGENT};
 use super::state::{Begin, Dropped};
 use crate::sync::ThreadSet;
 use crate::sync::atomic::Ordering;
-use crate::sys::clock;
 use crate::wheel::Node;
 use core::ptr;
 
@@ -185,6 +184,8 @@ impl Tasks {
         };
         // SAFETY: the ticket is ours, so the item is live.
         let head = unsafe { &*item };
+        // SAFETY: as above.
+        unsafe { self.note_wake_date(me, node) };
         let state = match head.state.begin_run() {
             Begin::Run(state) => state,
             Begin::Busy => {
@@ -207,12 +208,11 @@ impl Tasks {
         let Some(process) = head.process else {
             panic!("an item without a handler was woken");
         };
-        let context = head.context;
         if is_tasklet {
             // SAFETY: the owner thread calls; the handler is the user's word.
             let back = unsafe {
                 (*own).current = item;
-                process(item.cast(), context, state)
+                self.call(me, false, item, process, state)
             };
             // SAFETY: as above. After NULL nothing of the item is read.
             let alive = unsafe { !(*own).current.is_null() } && !back.is_null();
@@ -243,23 +243,12 @@ impl Tasks {
         // frees the task.
         unsafe {
             (*t).dated().fold();
-            let context = (*t).head.context;
-            let begun = if self.config.profiling {
-                let now = clock::monotonic_ns();
-                (*t).lat_time += now.saturating_sub((*t).call_date);
-                now
-            } else {
-                0
-            };
             (*own).current = t.cast();
-            let back = process(t, context, state);
+            let back = self.call(me, true, t.cast(), process, state);
             let alive = !(*own).current.is_null() && !back.is_null();
             (*own).current = ptr::null_mut();
             if !alive {
                 return;
-            }
-            if self.config.profiling {
-                (*t).cpu_time += clock::monotonic_ns() - begun;
             }
             let by = clock.caller();
             if (*t).head.state.killed() {

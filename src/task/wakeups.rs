@@ -7,7 +7,6 @@ use super::scheduler::{BULK, CLASSES, HEAVY, NORMAL, Owner, Scheduler, URGENT};
 use super::state::Wakeup;
 use crate::sync::atomic::Ordering;
 use crate::sync::{Link, ThreadSet};
-use crate::sys::clock;
 use crate::wheel::{List, Node};
 
 // A node's first word is its link while it travels through an inbox.
@@ -95,9 +94,7 @@ impl Tasks {
     pub(super) unsafe fn enqueue_task(&self, t: *mut Task, by: Caller) -> ThreadSet {
         // SAFETY: the ticket's holder may write the task's queueing fields.
         unsafe {
-            if self.config.profiling {
-                (*t).call_date = clock::monotonic_ns();
-            }
+            self.stamp_task(t);
             let mask = (*t).mask();
             let node = &raw mut (*t).rq;
             match by.tid {
@@ -119,9 +116,7 @@ impl Tasks {
     pub(super) unsafe fn enqueue_task_now(&self, t: *mut Task, by: Caller) -> ThreadSet {
         // SAFETY: the ticket's holder may write the task's queueing fields.
         unsafe {
-            if self.config.profiling {
-                (*t).call_date = clock::monotonic_ns();
-            }
+            self.stamp_task(t);
             let mask = (*t).mask();
             let node = &raw mut (*t).rq;
             match by.tid {
@@ -353,7 +348,10 @@ impl Tasks {
         unsafe {
             match (*tl).head.state.wakeup_tasklet(flags::WOKEN_OTHER) {
                 Wakeup::Noted => ThreadSet::EMPTY,
-                Wakeup::Insert => self.enqueue_tasklet(tl, to, by),
+                Wakeup::Insert => {
+                    self.stamp_tasklet(tl);
+                    self.enqueue_tasklet(tl, to, by)
+                }
             }
         }
     }
@@ -370,6 +368,7 @@ impl Tasks {
             match (*tl).head.state.wakeup_tasklet(flags::WOKEN_OTHER) {
                 Wakeup::Noted => head,
                 Wakeup::Insert => {
+                    self.stamp_tasklet(tl);
                     let sched = self.sched(me);
                     let own = sched.owner();
                     let node = &raw mut (*tl).rq;
