@@ -42,7 +42,10 @@ struct keel_config {
      * at the expense of throughput.
      */
     unsigned int low_latency;
-    /** Non-zero: account latency and processor time per task. */
+    /**
+     * Non-zero: account time and latency per task and, for
+     * keel_dump_tasks(), per handler.
+     */
     unsigned int profiling;
     /** Bytes that each thread's object caches may hold; 0: 512 KiB. */
     size_t pool_cache_bytes;

@@ -25,7 +25,8 @@ pub struct keel_config {
     /// Non-zero: return to more urgent work after each tasklet, for latency
     /// at the expense of throughput.
     pub low_latency: c_uint,
-    /// Non-zero: account latency and processor time per task.
+    /// Non-zero: account time and latency per task and, for
+    /// keel_dump_tasks(), per handler.
     pub profiling: c_uint,
     /// Bytes that each thread's object caches may hold; 0: 512 KiB.
     pub pool_cache_bytes: usize,

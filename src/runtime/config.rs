@@ -27,7 +27,7 @@ pub struct Config {
     pub depth: u32,
     /// Return to more urgent work after each item.
     pub low_latency: bool,
-    /// Account latency and CPU time per task.
+    /// Account latency and time per task and per handler.
     pub profiling: bool,
     /// Bytes that one thread's object caches may hold.
     pub cache_bytes: usize,
