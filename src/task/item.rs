@@ -80,8 +80,8 @@ pub(super) enum Kind {
     TaskNow = 1,
     /// A tasklet.
     Tasklet = 2,
-    /// A task in the run queue's wheel.
-    TaskInTree = 3,
+    /// A task in one of the run queue's buckets.
+    TaskInBucket = 3,
     /// A task in the run queue's fast lane.
     TaskInLane = 4,
 }
@@ -102,7 +102,7 @@ impl Kind {
             0 => Self::Task,
             1 => Self::TaskNow,
             2 => Self::Tasklet,
-            3 => Self::TaskInTree,
+            3 => Self::TaskInBucket,
             _ => Self::TaskInLane,
         }
     }

@@ -193,9 +193,14 @@ mod engine {
 
     impl Drop for Tasks {
         fn drop(&mut self) {
-            // SAFETY: no thread uses the engine any more; schedulers need no
-            // drop of their own, their items belong to the pools.
-            unsafe { memory::free(self.scheds.cast()) };
+            // SAFETY: no thread uses the engine any more; schedulers' items
+            // belong to the pools.
+            unsafe {
+                for i in 0..self.n {
+                    (*self.sched(i).owner()).run.release();
+                }
+                memory::free(self.scheds.cast());
+            }
         }
     }
 }
