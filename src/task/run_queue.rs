@@ -54,8 +54,9 @@ impl RunQueue {
     pub const fn new(depth: u32) -> Self {
         // As narrow as the places allow for all keys from the first to the
         // last, and a power of two.
+        let span = (2 * NICE_MAX as u64 + 1) * depth as u64;
         let mut shift = 0;
-        while (2 * NICE_MAX as u64 + 1) * depth as u64 >> shift > PLACES as u64 - 2 {
+        while (span >> shift) > PLACES as u64 - 2 {
             shift += 1;
         }
         Self {
