@@ -2,6 +2,7 @@
 
 use super::dated::Dated;
 use super::flags;
+use super::occupied::Occupied;
 use super::request::Request;
 use super::state::State;
 use super::tick;
@@ -63,6 +64,8 @@ pub struct Tasklet {
     pub head: Head,
     /// The thread that runs it; negative: the one that wakes it.
     pub tid: AtomicI32,
+    /// Whether its handler runs.
+    pub(super) occupied: Occupied,
     /// Its place in an inbox or a class list.
     pub(super) rq: Node,
 }
@@ -214,6 +217,7 @@ impl Tasklet {
                 context: ptr::null_mut(),
             },
             tid: AtomicI32::new(-1),
+            occupied: Occupied::new(),
             rq: Node::new(Kind::Tasklet as u8),
         };
         // SAFETY: by this function's contract.
