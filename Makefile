@@ -310,7 +310,7 @@ bench: $(BENCHES) ## runs the benchmarks in benches/; QUICK=1: a shorter version
 	$(Q)$(MAKE) --no-print-directory bench-stick-table
 
 # Each contestant is a plugin, or a program; what is not installed is left out with a line.
-.PHONY: bench-pool bench-pool-count bench-task bench-callout bench-callout-count bench-stick-table bench-stick-table-count
+.PHONY: bench-pool bench-pool-count bench-task bench-task-count bench-callout bench-callout-count bench-stick-table bench-stick-table-count
 plugins-%: $(INSTALLED) FORCE
 	$(Q)tools/deps.sh bench
 	$(call say,CC,$(BUILD)/benches/$*)
@@ -325,6 +325,9 @@ bench-pool-count: plugins-pool ## the same in instructions, under valgrind
 
 bench-task: plugins-task ## tasks beside other timers and wakeups
 	$(Q)$(STAGE_ENV) QUICK=$(QUICK) $(BUILD)/benches/task/task
+
+bench-task-count: plugins-task ## the same in instructions, under valgrind
+	$(Q)$(STAGE_ENV) benches/task/count.sh $(BUILD)/benches/task
 
 bench-callout: plugins-callout ## callouts beside other libraries' timers
 	$(Q)$(STAGE_ENV) QUICK=$(QUICK) $(BUILD)/benches/callout/callout
