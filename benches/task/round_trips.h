@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Counts round trips in slices of a millisecond or more. The median slice
- * counts: others may take a processor away for a while. */
+ * counts: others may take a processor away for a while. The beginning does not:
+ * processors that were idle are slow. */
 
 #ifndef ROUND_TRIPS_H
 #define ROUND_TRIPS_H
@@ -10,9 +11,10 @@
 #include "../measure.h"
 
 #define MAX_SLICES 4096
+#define WARM_UP_NS 50000000ull
 
 static struct {
-	uint64_t begin, end;
+	uint64_t begin, warm, end;
 	int trips, slices;
 	double rates[MAX_SLICES]; /* thousands a second */
 } trips;
@@ -20,7 +22,8 @@ static struct {
 static inline void start_trips(int ms)
 {
 	trips.begin = now_ns();
-	trips.end = trips.begin + (uint64_t)ms * 1000000;
+	trips.warm = trips.begin + WARM_UP_NS;
+	trips.end = trips.warm + (uint64_t)ms * 1000000;
 	trips.trips = trips.slices = 0;
 }
 
@@ -34,7 +37,8 @@ static inline bool another_trip(void)
 	now = now_ns();
 	if (now - trips.begin < 1000000)
 		return true;
-	trips.rates[trips.slices++] = trips.trips * 1e6 / (double)(now - trips.begin);
+	if (trips.begin > trips.warm)
+		trips.rates[trips.slices++] = trips.trips * 1e6 / (double)(now - trips.begin);
 	trips.begin = now;
 	trips.trips = 0;
 	return now < trips.end && trips.slices < MAX_SLICES;
