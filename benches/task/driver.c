@@ -101,9 +101,11 @@ static void run_entry(int which, int ms)
 	const struct job job = { .entry = entries[which], .ms = ms };
 	double figures[MOST_FIGURES];
 
+	/* 0: on too busy a machine no slice was over in time */
 	if (in_child(&job, figures))
 		for (int c = 0; c < COLUMNS; c++)
-			keep(&entry_samples[which][c], figures[c]);
+			if (figures[c] > 0)
+				keep(&entry_samples[which][c], figures[c]);
 }
 
 /* --- contestants ---------------------------------------------------------------- */
