@@ -1,12 +1,12 @@
-//! CLOCK_MONOTONIC, and the thread's CPU clock for profiling.
+//! CLOCK_MONOTONIC.
 
-fn read(clock: libc::clockid_t) -> libc::timespec {
+fn read() -> libc::timespec {
     let mut ts = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    // SAFETY: `ts` is valid for writing; both clocks always exist.
-    unsafe { libc::clock_gettime(clock, &mut ts) };
+    // SAFETY: `ts` is valid for writing; the clock always exists.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut ts) };
     ts
 }
 
@@ -16,16 +16,11 @@ fn ns(ts: libc::timespec) -> u64 {
 
 /// Nanoseconds of CLOCK_MONOTONIC.
 pub fn monotonic_ns() -> u64 {
-    ns(read(libc::CLOCK_MONOTONIC))
+    ns(read())
 }
 
 /// Seconds of CLOCK_MONOTONIC in 32.32 fixed point, rounded down.
 pub fn monotonic_fraction() -> u64 {
-    let ts = read(libc::CLOCK_MONOTONIC);
+    let ts = read();
     ((ts.tv_sec as u64) << 32) + ((ts.tv_nsec as u64) << 32) / 1_000_000_000
-}
-
-/// Nanoseconds of CPU time that the calling thread has used.
-pub fn thread_cpu_ns() -> u64 {
-    ns(read(libc::CLOCK_THREAD_CPUTIME_ID))
 }
