@@ -2,8 +2,8 @@
 //!
 //! What is known of a run lives in the thread's [`Profile`] and on its stack,
 //! so that an item which dies in its handler, or is woken again meanwhile, is
-//! accounted like any other (INV-50). Switched off there are no tables, and a
-//! wake-up or a run pays for the look at a NULL pointer.
+//! accounted like any other (INV-50). Switched off there are no tables: a
+//! wake-up looks at a NULL pointer, and so does a round of runs, once.
 
 use super::engine::Tasks;
 use super::item::{Head, Kind, Process, Task, Tasklet, task_of_rq};
@@ -102,34 +102,33 @@ pub(super) struct Profiles {
 impl Profiles {
     /// Tables for `n` threads, or none. `None`: no memory.
     pub fn new(n: usize, on: bool) -> Option<Self> {
-        let mut tables: *mut Profile = ptr::null_mut();
-        if on {
-            tables = memory::alloc(n * size_of::<Profile>(), align_of::<Profile>()).cast();
-            if tables.is_null() {
-                return None;
-            }
-            for k in 0..n {
-                // SAFETY: the area holds n tables.
-                unsafe { tables.add(k).write(Profile::new()) };
-            }
+        if !on {
+            let tables = ptr::null_mut();
+            return Some(Self { tables, n: 0 });
+        }
+        let area = memory::alloc(n * size_of::<Profile>(), align_of::<Profile>());
+        let tables: *mut Profile = area.cast();
+        if tables.is_null() {
+            return None;
+        }
+        for k in 0..n {
+            // SAFETY: the area holds n tables.
+            unsafe { tables.add(k).write(Profile::new()) };
         }
         Some(Self { tables, n })
     }
 
     /// Whether profiling is on.
+    #[inline(always)]
     pub fn are_on(&self) -> bool {
         !self.tables.is_null()
     }
 
-    /// Thread `tid`'s table, if profiling is on.
-    #[inline(always)]
-    pub fn of(&self, tid: usize) -> Option<&Profile> {
-        if self.tables.is_null() {
-            return None;
-        }
-        debug_assert!(tid < self.n);
-        // SAFETY: the array lives as long as self; ids are below n.
-        Some(unsafe { &*self.tables.add(tid) })
+    /// Thread `tid`'s table. Profiling is on.
+    fn of(&self, tid: usize) -> &Profile {
+        assert!(tid < self.n);
+        // SAFETY: there are n tables, which live as long as self.
+        unsafe { &*self.tables.add(tid) }
     }
 }
 
@@ -167,21 +166,19 @@ impl Tasks {
     }
 
     /// Remembers when the item that thread `me` is about to run was woken:
-    /// once it runs, somebody else may wake it again.
+    /// once it runs, somebody else may wake it again. Profiling is on.
     ///
     /// # Safety
     /// Thread `me` calls this with the node's ticket.
-    #[inline(always)]
     pub(super) unsafe fn note_wake_date(&self, me: usize, node: *mut Node) {
-        if let Some(profile) = self.profiles.of(me) {
-            // SAFETY: the ticket's holder may read both.
-            profile.woken.set(unsafe {
-                match Kind::of(&*node) {
-                    Kind::Tasklet => (*node).time(),
-                    _ => (*task_of_rq(node)).call_date,
-                }
-            });
-        }
+        // SAFETY: the ticket's holder may read both.
+        let woken = unsafe {
+            match Kind::of(&*node) {
+                Kind::Tasklet => (*node).time(),
+                _ => (*task_of_rq(node)).call_date,
+            }
+        };
+        self.profiles.of(me).woken.set(woken);
     }
 
     /// Calls an item's handler: what it returned.
@@ -190,7 +187,7 @@ impl Tasks {
     /// Thread `me` calls this, holds RUNNING, and has set `current` to the
     /// item.
     #[inline(always)]
-    pub(super) unsafe fn call(
+    pub(super) unsafe fn call<const PROFILED: bool>(
         &self,
         me: usize,
         is_task: bool,
@@ -200,18 +197,16 @@ impl Tasks {
     ) -> *mut Task {
         // SAFETY: by this function's contract; the handler is the user's word.
         unsafe {
-            match self.profiles.of(me) {
-                None => process(item.cast(), (*item).context, state),
-                Some(profile) => self.call_profiled(profile, me, is_task, item, process, state),
+            if PROFILED {
+                self.call_profiled(me, is_task, item, process, state)
+            } else {
+                process(item.cast(), (*item).context, state)
             }
         }
     }
 
-    #[cold]
-    #[inline(never)]
     unsafe fn call_profiled(
         &self,
-        profile: &Profile,
         me: usize,
         is_task: bool,
         item: *mut Head,
@@ -220,6 +215,7 @@ impl Tasks {
     ) -> *mut Task {
         let task: *mut Task = item.cast();
         let begun = now();
+        let profile = self.profiles.of(me);
         let latency = begun.saturating_sub(profile.woken.get());
         // SAFETY: by call's contract; after the handler a task's field is
         // touched only if it exists.
@@ -281,15 +277,14 @@ pub(super) struct Sums {
 impl Sums {
     /// Adds up; racy where threads run. `None`: no memory.
     pub fn new(profiles: &Profiles) -> Option<Self> {
-        let n = if profiles.are_on() { profiles.n } else { 0 };
-        let room = n * (ROWS + 1);
+        let room = profiles.n * (ROWS + 1);
         let area: *mut Sum =
             memory::alloc(room.max(1) * size_of::<Sum>(), align_of::<Sum>()).cast();
         if area.is_null() {
             return None;
         }
         let mut sums = Self { area, len: 0 };
-        for profile in (0..n).filter_map(|k| profiles.of(k)) {
+        for profile in (0..profiles.n).map(|k| profiles.of(k)) {
             for row in profile.rows.iter().chain([&profile.other]) {
                 let sum = Sum::of(row);
                 if sum.calls > 0 {
@@ -348,7 +343,7 @@ mod tests {
     fn off_there_are_no_tables() {
         let profiles = Profiles::new(4, false).unwrap();
         assert!(!profiles.are_on());
-        assert!(profiles.of(3).is_none());
+        assert_eq!(profiles.n, 0);
         assert_eq!(sums(&profiles), []);
     }
 
@@ -362,7 +357,7 @@ mod tests {
             (0, 0x1000, 6, 30),
             (0, 0x3000, 0, 0),
         ] {
-            let profile = profiles.of(tid).unwrap();
+            let profile = profiles.of(tid);
             profile.row(function).add(latency, time);
         }
         let sum = |function, calls, time, latency, longest_latency| Sum {
@@ -387,7 +382,7 @@ mod tests {
     #[test]
     fn a_full_table_loses_nothing() {
         let profiles = Profiles::new(1, true).unwrap();
-        let profile = profiles.of(0).unwrap();
+        let profile = profiles.of(0);
         for round in 1..=3 {
             for i in 1..=2000 {
                 profile.row(i * 64).add(round, i as u64);

@@ -63,7 +63,13 @@ impl Tasks {
             // SAFETY: as above.
             unsafe { while (*own).tasks_in_list < quota[NORMAL] && self.promote(me) {} }
             // SAFETY: as above.
-            let done = unsafe { self.run_lists(me, &mut quota, clock) };
+            let done = unsafe {
+                if self.profiles.are_on() {
+                    self.run_lists_profiled(me, &mut quota, clock)
+                } else {
+                    self.run_lists::<false>(me, &mut quota, clock)
+                }
+            };
             if done == 0 {
                 break;
             }
@@ -122,7 +128,25 @@ impl Tasks {
         1 + total / if others { 1024 } else { 128 }
     }
 
-    unsafe fn run_lists(&self, me: usize, quota: &mut [u32; CLASSES], clock: &impl Clock) -> u32 {
+    // Out of line, so that without profiling nothing is left of it.
+    #[cold]
+    #[inline(never)]
+    unsafe fn run_lists_profiled(
+        &self,
+        me: usize,
+        quota: &mut [u32; CLASSES],
+        clock: &impl Clock,
+    ) -> u32 {
+        // SAFETY: the call's contract is passed on.
+        unsafe { self.run_lists::<true>(me, quota, clock) }
+    }
+
+    unsafe fn run_lists<const PROFILED: bool>(
+        &self,
+        me: usize,
+        quota: &mut [u32; CLASSES],
+        clock: &impl Clock,
+    ) -> u32 {
         let sched = self.sched(me);
         let own = sched.owner();
         let mut done = 0;
@@ -138,7 +162,7 @@ impl Tasks {
                 // SAFETY: as above.
                 unsafe { (*own).current_class = Some(class) };
                 // SAFETY: as above.
-                match unsafe { self.run_item(me, class, node, clock) } {
+                match unsafe { self.run_item::<PROFILED>(me, class, node, clock) } {
                     Ran::Counted => {
                         quota[class] -= 1;
                         done += 1;
@@ -170,7 +194,13 @@ impl Tasks {
     }
 
     // Runs one item that the caller has unlinked.
-    unsafe fn run_item(&self, me: usize, class: usize, node: *mut Node, clock: &impl Clock) -> Ran {
+    unsafe fn run_item<const PROFILED: bool>(
+        &self,
+        me: usize,
+        class: usize,
+        node: *mut Node,
+        clock: &impl Clock,
+    ) -> Ran {
         let sched = self.sched(me);
         let own = sched.owner();
         let is_tasklet = Kind::of(
@@ -184,8 +214,10 @@ impl Tasks {
         };
         // SAFETY: the ticket is ours, so the item is live.
         let head = unsafe { &*item };
-        // SAFETY: as above.
-        unsafe { self.note_wake_date(me, node) };
+        if PROFILED {
+            // SAFETY: as above.
+            unsafe { self.note_wake_date(me, node) };
+        }
         let begun = if is_tasklet {
             // SAFETY: as above, and a tasklet.
             unsafe { &(*item.cast::<Tasklet>()).occupied }.begin(&head.state)
@@ -218,7 +250,7 @@ impl Tasks {
             // SAFETY: the owner thread calls; the handler is the user's word.
             let back = unsafe {
                 (*own).current = item;
-                self.call(me, false, item, process, state)
+                self.call::<PROFILED>(me, false, item, process, state)
             };
             // SAFETY: as above. After NULL nothing of the item is read.
             let alive = unsafe { !(*own).current.is_null() } && !back.is_null();
@@ -233,11 +265,11 @@ impl Tasks {
         }
         sched.counters.tasks.add(1);
         // SAFETY: RUNNING is ours, and the call's contract is passed on.
-        unsafe { self.run_task(me, item.cast(), process, state, clock) };
+        unsafe { self.run_task::<PROFILED>(me, item.cast(), process, state, clock) };
         Ran::Counted
     }
 
-    unsafe fn run_task(
+    unsafe fn run_task<const PROFILED: bool>(
         &self,
         me: usize,
         t: *mut Task,
@@ -251,7 +283,7 @@ impl Tasks {
         unsafe {
             (*t).dated().fold();
             (*own).current = t.cast();
-            let back = self.call(me, true, t.cast(), process, state);
+            let back = self.call::<PROFILED>(me, true, t.cast(), process, state);
             let alive = !(*own).current.is_null() && !back.is_null();
             (*own).current = ptr::null_mut();
             if !alive {
