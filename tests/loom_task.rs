@@ -7,6 +7,7 @@ use keel::sync::{Mutex, UnsafeCell};
 use keel::task::dated::{Dated, Place};
 use keel::task::flags::*;
 use keel::task::home::Home;
+use keel::task::occupied::Occupied;
 use keel::task::request::Request;
 use keel::task::state::{Begin, Dropped, Hold, Kill, State, Wakeup};
 use keel::task::tick;
@@ -228,49 +229,6 @@ fn timer_hold_against_kill() {
         scanner.join().unwrap();
         while t.freed.load(Ordering::Relaxed) == 0 && t.turn() {}
         assert_eq!(t.freed.load(Ordering::Relaxed), 1);
-    });
-}
-
-/// INV-30, INV-33: a tasklet that nobody owns is woken on two threads while
-/// it runs. It is in one queue at a time, runs on one thread at a time, and
-/// runs once more for each wake-up that came after a start.
-#[test]
-fn task_43_44_45_a_tasklet_woken_on_two_threads() {
-    explore(Some(3), || {
-        let t = Arc::new(Task::new(F_TASKLET));
-        let serve = |t: &Task, mail: usize| {
-            t.mail.fetch_max(mail, Ordering::Relaxed);
-            // Each thread has a queue of its own; this is what it holds.
-            let mut mine = t.state.wakeup_tasklet(WOKEN_OTHER) == Wakeup::Insert;
-            if mine {
-                t.link();
-            }
-            while mine {
-                assert!(t.queued.swap(false, Ordering::AcqRel), "unlinked twice");
-                mine = match t.state.begin_run() {
-                    Begin::Busy => {
-                        t.link();
-                        thread::yield_now();
-                        true
-                    }
-                    Begin::Free => panic!("nobody killed it"),
-                    Begin::Run(_) => {
-                        // SAFETY: RUNNING is ours; loom fails the model if not.
-                        t.body.with_mut(|b| unsafe { *b += 1 });
-                        let mail = t.mail.load(Ordering::Relaxed);
-                        t.read.store(mail, Ordering::Relaxed);
-                        assert_eq!(t.state.drop_running_tasklet(), Dropped::Idle);
-                        false
-                    }
-                };
-            }
-        };
-        let u = t.clone();
-        let other = thread::spawn(move || serve(&u, 2));
-        serve(&t, 1);
-        other.join().unwrap();
-        assert_eq!(t.state.get(), F_TASKLET);
-        assert_eq!(t.read.load(Ordering::Relaxed), 2, "no run after a wake-up");
     });
 }
 
@@ -751,5 +709,125 @@ fn task_8_filed_while_it_leaves_its_wheel() {
         let slept = w.sleep();
         other.join().unwrap();
         w.reckoned(2, slept);
+    });
+}
+
+/// A tasklet between two threads: each has a place to queue it, and runs what
+/// is there.
+struct Tasklet {
+    state: State,
+    occupied: Occupied,
+    queued: [AtomicBool; 2],
+    /// Touched by the handler alone; loom checks that.
+    body: UnsafeCell<u32>,
+    /// What wakers wrote before their wake-ups, and the runs have seen.
+    mail: AtomicUsize,
+    seen: AtomicUsize,
+    freed: AtomicUsize,
+}
+
+impl Tasklet {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            state: State::new(F_TASKLET),
+            occupied: Occupied::new(),
+            queued: [AtomicBool::new(false), AtomicBool::new(false)],
+            body: UnsafeCell::new(0),
+            mail: AtomicUsize::new(0),
+            seen: AtomicUsize::new(0),
+            freed: AtomicUsize::new(0),
+        })
+    }
+
+    fn link(&self, on: usize) {
+        let was = self.queued[on].swap(true, Ordering::AcqRel);
+        assert!(!was, "two tickets for one tasklet");
+    }
+
+    fn wake(&self, on: usize) {
+        self.mail.fetch_add(1, Ordering::Relaxed);
+        if self.state.wakeup_tasklet(WOKEN_OTHER) == Wakeup::Insert {
+            self.link(on);
+        }
+    }
+
+    fn kill(&self, on: usize) {
+        if self.state.kill() == Kill::Owned {
+            self.link(on);
+        }
+    }
+
+    fn turn(&self, me: usize) {
+        if !self.queued[me].swap(false, Ordering::AcqRel) {
+            return;
+        }
+        match self.occupied.begin(&self.state) {
+            Begin::Busy => self.link(me),
+            Begin::Free => {
+                // SAFETY: whoever frees is alone; loom checks.
+                self.body.with_mut(|b| unsafe { *b = 99 });
+                assert_eq!(self.freed.fetch_add(1, Ordering::Relaxed), 0, "freed twice");
+            }
+            Begin::Run(_) => {
+                // SAFETY: one handler runs at a time, or loom fails the model.
+                self.body.with_mut(|b| unsafe { *b += 1 });
+                self.seen
+                    .store(self.mail.load(Ordering::Relaxed), Ordering::Relaxed);
+                self.occupied.end();
+            }
+        }
+    }
+
+    /// What is left, after both threads have ended.
+    fn rest(&self) {
+        for _ in 0..2 {
+            self.turn(0);
+            self.turn(1);
+        }
+        assert!(!self.queued[0].load(Ordering::Relaxed));
+        assert!(!self.queued[1].load(Ordering::Relaxed));
+    }
+}
+
+/// INV-30, 31: a tasklet that is woken on one thread while it runs on another
+/// runs there when the first run has ended, and sees what its waker wrote.
+#[test]
+fn a_tasklet_runs_on_one_thread_at_a_time() {
+    explore(None, || {
+        let t = Tasklet::new();
+        let other = {
+            let t = t.clone();
+            thread::spawn(move || {
+                t.wake(1);
+                t.turn(1);
+            })
+        };
+        t.wake(0);
+        t.turn(0);
+        other.join().unwrap();
+        t.rest();
+        assert_eq!(t.seen.load(Ordering::Relaxed), 2);
+    });
+}
+
+/// INV-34, 48: a tasklet that is killed while it runs elsewhere is freed once,
+/// when that run has ended.
+#[test]
+fn a_tasklet_is_freed_after_its_run() {
+    explore(None, || {
+        let t = Tasklet::new();
+        // Nobody wakes it once it is killed.
+        t.wake(0);
+        let other = {
+            let t = t.clone();
+            thread::spawn(move || {
+                t.kill(1);
+                t.turn(1);
+            })
+        };
+        t.turn(0);
+        other.join().unwrap();
+        t.rest();
+        assert_eq!(t.freed.load(Ordering::Relaxed), 1);
     });
 }
