@@ -9,7 +9,7 @@ use keel::task::flags::*;
 use keel::task::home::Home;
 use keel::task::occupied::Occupied;
 use keel::task::request::Request;
-use keel::task::state::{Begin, Dropped, Hold, Kill, State, Wakeup};
+use keel::task::state::{Begin, Dropped, Hold, Kill, State, Unqueued, Wakeup};
 use keel::task::tick;
 use loom::sync::Arc;
 use loom::thread;
@@ -183,6 +183,29 @@ fn task_41_kill_against_wakeup_and_run() {
         waker.join().unwrap();
         killer.join().unwrap();
         while t.freed.load(Ordering::Relaxed) == 0 && t.turn() {}
+        assert_eq!(t.freed.load(Ordering::Relaxed), 1);
+    });
+}
+
+/// INV-48: the owner cancels a run while somebody kills the task. Either the
+/// ticket goes back and the killer gets one, or the scheduler meets it.
+#[test]
+fn task_39_kill_against_a_cancelled_run() {
+    explore(None, || {
+        let t = Arc::new(Task::new(0));
+        t.wake(WOKEN_OTHER);
+        let u = t.clone();
+        let killer = thread::spawn(move || {
+            if u.state.kill() == Kill::Owned {
+                u.link();
+            }
+        });
+        assert!(t.queued.swap(false, Ordering::AcqRel));
+        if t.state.unqueue() == Unqueued::Killed {
+            t.link();
+        }
+        killer.join().unwrap();
+        assert!(t.turn());
         assert_eq!(t.freed.load(Ordering::Relaxed), 1);
     });
 }
