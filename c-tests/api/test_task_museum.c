@@ -389,7 +389,7 @@ START_TEST(task_17_the_next_date_is_a_date)
 	task_schedule(t, when);
 	ck_assert_int_eq(next_timer_expiry(), when);
 	while (!atomic_load(&runs) && sleeps++ < 30)
-		keel_poll_once(10000);
+		keel_poll_once(200);
 	ck_assert_msg(atomic_load(&runs), "thirty turns and 150 ms are not over: a busy loop");
 	ck_assert_int_ne(tick_is_expired(when, (int)keel_now_ms()), 0);
 	task_destroy(t);
@@ -471,7 +471,10 @@ START_TEST(task_20_38_queued_means_that_it_will_run)
 				ck_assert_int_eq(ran[k], due[k]);
 			}
 		}
-		ck_assert_msg(!!(t[i]->state & TASK_QUEUED) == pending[i], "%d %d %x", step, i, t[i]->state);
+		ck_assert_int_eq(!!(t[i]->state & TASK_QUEUED), pending[i]);
+		/* a run that was cancelled leaves no reason for another one */
+		if (!pending[i])
+			ck_assert_uint_eq(t[i]->state & TASK_WOKEN_ANY, 0);
 		if (i < TASKS)
 			ck_assert_int_eq(!!task_in_wq(t[i]), armed[i]);
 	}
@@ -868,9 +871,9 @@ START_TEST(task_36_more_tasks_than_budget)
 	/* and it does not sleep on the rest */
 	begin = keel_now_ns();
 	for (int i = 0; i < 2 * TASKS / DEPTH && atomic_load(&runs) < TASKS; i++)
-		keel_poll_once(5000);
+		keel_poll_once(1000);
 	ck_assert_int_eq(atomic_load(&runs), TASKS);
-	ck_assert_uint_lt(keel_now_ns() - begin, 20000000000u);
+	ck_assert_uint_lt(keel_now_ns() - begin, TASKS / DEPTH * 1000000000u / 2);
 	for (int i = 0; i < TASKS; i++)
 		task_destroy(t[i]);
 	empty();
@@ -1298,8 +1301,8 @@ START_TEST(task_51_a_single_thread_runs_what_is_for_all)
 	turns(1);
 	ck_assert_int_eq(atomic_load(&runs), 2);
 	task_schedule(t, date(2));
-	for (int i = 0; i < 100 && atomic_load(&runs) < 3; i++)
-		keel_poll_once(100);
+	for (int i = 0; i < 1000 && atomic_load(&runs) < 3; i++)
+		keel_poll_once(5);
 	ck_assert_int_eq(atomic_load(&runs), 3);
 	task_destroy(t);
 	empty();
@@ -1402,7 +1405,7 @@ START_TEST(task_54_no_wait_of_centuries)
 			task_schedule(t, date(1));
 		}
 		while (atomic_load(&runs) < i)
-			keel_poll_once(100);
+			keel_poll_once(2);
 		ck_assert_uint_ge(t->call_date, begin);
 		ck_assert_uint_le(t->call_date, keel_now_ns());
 		ck_assert_uint_le(t->lat_time, keel_now_ns() - begin);
