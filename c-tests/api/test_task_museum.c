@@ -600,11 +600,13 @@ START_TEST(task_27_nice_counts_for_the_first_one_too)
 }
 END_TEST
 
+/* By default all at once; with the smallest budgets, a quarter of which is
+ * nothing, still one a call. */
 START_TEST(task_28_few_niced_tasks_run_at_once)
 {
 	struct task *t[3];
 
-	start(1);
+	start_with(1, (unsigned int)_i, 0, 0);
 	for (int i = 0; i < 3; i++) {
 		t[i] = with(task_new_here(), note, NULL);
 		t[i]->nice = (short)(500 * (i - 1) + 1);
@@ -613,7 +615,10 @@ START_TEST(task_28_few_niced_tasks_run_at_once)
 		atomic_store(&runs, 0);
 		for (int i = 0; i < n; i++)
 			task_wakeup(t[i], TASK_WOKEN_OTHER);
-		process_runnable_tasks();
+		for (int call = 1; call <= (_i ? n : 1); call++) {
+			process_runnable_tasks();
+			ck_assert_int_ge(atomic_load(&runs), call);
+		}
 		ck_assert_int_eq(atomic_load(&runs), n);
 	}
 	for (int i = 0; i < 3; i++)
@@ -1618,7 +1623,7 @@ int main(void)
 	tcase_add_test(one, task_23_woken_from_elsewhere_and_unlinked_by_its_owner);
 	tcase_add_test(one, task_26_a_nicer_task_is_not_passed_over);
 	tcase_add_test(one, task_27_nice_counts_for_the_first_one_too);
-	tcase_add_test(one, task_28_few_niced_tasks_run_at_once);
+	tcase_add_loop_test(one, task_28_few_niced_tasks_run_at_once, 0, 4);
 	tcase_add_test(one, task_30_endless_local_work_and_a_foreign_task);
 	tcase_add_test(one, task_31_tasklets_do_not_use_up_the_tasks_share);
 	tcase_add_test(one, task_32_a_chain_of_tasklets_stays_in_its_class);
