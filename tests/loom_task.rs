@@ -454,6 +454,23 @@ fn the_earlier_date_wins_over_a_run() {
     });
 }
 
+/// What is taken out of its queue keeps no request either, which would come
+/// back with the next date.
+#[test]
+fn a_cancelled_request_does_not_come_back() {
+    explore(Some(4), || {
+        let t = Arc::new(Timed::new());
+        let u = t.clone();
+        let other = thread::spawn(move || u.schedule(5));
+        t.run(tick::ETERNITY);
+        other.join().unwrap();
+        t.dated().cancel(|| t.unlink());
+        t.schedule(9);
+        assert_eq!(t.dated().fold(), 9);
+        assert_eq!(*t.place.lock(), 9);
+    });
+}
+
 /// INV-38, INV-41: the scan meets a place too early, or a task whose handler
 /// runs, while others schedule it; no date is lost.
 #[test]

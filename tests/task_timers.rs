@@ -616,6 +616,43 @@ fn task_24_affinity_does_not_change_the_lock() {
     WORLD.set(ptr::null());
 }
 
+/// Another thread gives its date during the run, and takes it back.
+unsafe extern "C" fn is_cancelled(t: *mut Task, _: *mut c_void, _: u32) -> *mut Task {
+    // SAFETY: the test's world outlives its turns.
+    let w = unsafe { &*WORLD.get() };
+    w.me.set(Some(1));
+    let (tick, _) = w.date(5);
+    // SAFETY: a live and shared task.
+    unsafe {
+        w.wake(w.tasks.schedule(t, tick, w.caller()));
+        assert!(w.tasks.in_wait_queue(t));
+        w.tasks.unqueue(t, w.caller());
+        assert!(!w.tasks.in_wait_queue(t));
+    }
+    w.me.set(Some(0));
+    t
+}
+
+/// What is taken out of its wait queue during the run does not come back at
+/// the run's end, nor with the next date.
+#[test]
+fn a_cancelled_date_does_not_come_back() {
+    let mut w = World::empty(2, 1 << 33);
+    let i = w.add(3, is_cancelled);
+    let t = w.all[i];
+    WORLD.set(&raw const w);
+    // SAFETY: this thread acts for all; the task is live.
+    unsafe {
+        w.wake(w.tasks.wakeup(t, flags::WOKEN_MSG, w.caller()));
+        w.tasks.process_runnable(0, &w);
+        assert!(!w.tasks.in_wait_queue(t));
+        let (tick, date) = w.date(50);
+        w.wake(w.tasks.schedule(t, tick, w.caller()));
+        assert_eq!(w.tasks.next_expiry(0), Some(date));
+    }
+    WORLD.set(ptr::null());
+}
+
 /// INV-54: the timer of a private task goes along with it, and one that is not
 /// queued is not queued by it, whatever date it has.
 #[test]
