@@ -1000,11 +1000,11 @@ START_TEST(task_39_killed_items_leave_the_counts)
 	struct task *last;
 
 	start(1);
-	for (int i = 0; i < 20; i++) {
+	for (int i = 0; i < 400; i++) {
 		struct task *t = with(task_new_here(), note, NULL);
 		struct tasklet *tl = tasklet_with(i & 1 ? 0 : -1, note, NULL);
 
-		t->nice = (short)(i - 10);
+		t->nice = (short)(i % 21 - 10);
 		if (i & 2) {
 			task_wakeup(t, TASK_WOKEN_OTHER);
 			tasklet_wakeup(tl);
@@ -1012,7 +1012,7 @@ START_TEST(task_39_killed_items_leave_the_counts)
 		task_kill(t);
 		tasklet_kill(tl);
 	}
-	process_runnable_tasks();
+	turns(20);
 	ck_assert_int_eq(atomic_load(&runs), 0);
 	ck_assert_int_eq(total_run_queues(), 0);
 	ck_assert_int_eq(total_allocated_tasks(), 0);
@@ -1356,29 +1356,31 @@ START_TEST(task_52_flags_neither_appear_nor_vanish)
 END_TEST
 
 /* Wakes itself, takes its time, and in the end goes. */
+static uint64_t woken_at;
+
 static struct task *takes_time(struct task *t, void *ctx, unsigned int state)
 {
-	uint64_t until = keel_now_ns() + 2000000;
+	uint64_t begin = keel_now_ns();
 
 	(void)ctx;
 	(void)state;
-	if (atomic_fetch_add(&runs, 1) < 4)
-		task_wakeup(t, TASK_WOKEN_OTHER);
-	while (keel_now_ns() < until)
+	if (atomic_fetch_add(&runs, 1) == 4) {
+		/* of four runs; it waited between them, not while they went on */
+		ck_assert_uint_ge(t->cpu_time, 4 * 2000000);
+		ck_assert_uint_le(t->lat_time + t->cpu_time, begin - woken_at);
+		task_destroy(t);
+		return NULL;
+	}
+	task_wakeup(t, TASK_WOKEN_OTHER);
+	while (keel_now_ns() < begin + 2000000)
 		;
-	if (atomic_load(&runs) < 5)
-		return t;
-	/* four runs are over, and a fifth has begun */
-	ck_assert_uint_ge(t->cpu_time, 4 * 2000000);
-	/* it was queued again only when each had ended */
-	ck_assert_uint_lt(t->lat_time, t->cpu_time);
-	task_destroy(t);
-	return NULL;
+	return t;
 }
 
 START_TEST(task_53_profiling_of_what_wakes_itself_and_goes)
 {
 	start_with(1, 0, 0, 1);
+	woken_at = keel_now_ns();
 	task_wakeup(with(task_new_here(), takes_time, NULL), TASK_WOKEN_OTHER);
 	turns(10);
 	ck_assert_int_eq(atomic_load(&runs), 5);
