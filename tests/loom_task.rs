@@ -1,6 +1,7 @@
 //! Models of a task's protocols: the state word, the home word, requests.
 #![cfg(loom)]
 
+use keel::runtime::sleep::{Sleeper, Wake};
 use keel::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 use keel::sync::{Mutex, UnsafeCell};
 use keel::task::dated::{Dated, Place};
@@ -8,7 +9,7 @@ use keel::task::flags::*;
 use keel::task::home::Home;
 use keel::task::occupied::Occupied;
 use keel::task::request::Request;
-use keel::task::state::{Begin, Dropped, Hold, Kill, State, Wakeup};
+use keel::task::state::{Begin, Dropped, Hold, Kill, State, Unqueued, Wakeup};
 use keel::task::tick;
 use loom::sync::Arc;
 use loom::thread;
@@ -28,6 +29,8 @@ struct Task {
     body: UnsafeCell<u32>,
     /// What a waker wrote before its wake-up.
     mail: AtomicUsize,
+    /// What the last run found there.
+    read: AtomicUsize,
     freed: AtomicUsize,
 }
 
@@ -38,6 +41,7 @@ impl Task {
             queued: AtomicBool::new(false),
             body: UnsafeCell::new(0),
             mail: AtomicUsize::new(0),
+            read: AtomicUsize::new(0),
             freed: AtomicUsize::new(0),
         }
     }
@@ -70,6 +74,8 @@ impl Task {
             Begin::Run(_) => {
                 // SAFETY: RUNNING is ours; loom fails the model if it is not.
                 self.body.with_mut(|b| unsafe { *b += 1 });
+                let mail = self.mail.load(Ordering::Relaxed);
+                self.read.store(mail, Ordering::Relaxed);
                 if self.state.killed() {
                     self.free();
                 } else if self.state.drop_running(0) == Dropped::Insert {
@@ -87,10 +93,10 @@ impl Task {
     }
 }
 
-/// INV-30, 31, 33 (TASK-18): a wake-up that races with the end of a run is
-/// followed by a run, and there is never more than one ticket.
+/// INV-30, 31, 33: a wake-up that races with the end of a run is followed by a
+/// run, and there is never more than one ticket.
 #[test]
-fn wakeup_against_run_end() {
+fn task_18_wakeup_against_run_end() {
     explore(None, || {
         let t = Arc::new(Task::new(0));
         t.wake(WOKEN_OTHER);
@@ -104,14 +110,14 @@ fn wakeup_against_run_end() {
         // Whatever the order, a run starts after the wake-up or is still due.
         while t.turn() {}
         assert_eq!(t.state.get(), 0);
-        assert_eq!(t.mail.load(Ordering::Relaxed), 7);
+        assert_eq!(t.read.load(Ordering::Relaxed), 7, "no run after a wake-up");
     });
 }
 
 /// INV-31, INV-32: a run that starts after the wake-up sees its reason and
 /// what was written before it.
 #[test]
-fn a_run_sees_reason_and_memory() {
+fn task_19_a_run_sees_reason_and_memory() {
     explore(None, || {
         let t = Arc::new(Task::new(0));
         t.wake(WOKEN_OTHER);
@@ -140,10 +146,30 @@ fn a_run_sees_reason_and_memory() {
     });
 }
 
-/// INV-48 (TASK-21, TASK-41): a kill racing with a wake-up and a run frees
-/// once, and nobody runs it afterwards.
+/// INV-34: a task that somebody has taken off its queue, and does not run yet,
+/// is not idle: who destroys it then leaves it to that thread.
 #[test]
-fn kill_against_wakeup_and_run() {
+fn task_21_destroy_against_a_dequeue() {
+    explore(None, || {
+        let t = Arc::new(Task::new(0));
+        t.wake(WOKEN_OTHER);
+        let u = t.clone();
+        let destroyer = thread::spawn(move || {
+            if u.state.kill() == Kill::Owned {
+                u.free();
+            }
+        });
+        t.turn();
+        destroyer.join().unwrap();
+        while t.freed.load(Ordering::Relaxed) == 0 && t.turn() {}
+        assert_eq!(t.freed.load(Ordering::Relaxed), 1);
+    });
+}
+
+/// INV-48 (TASK-21): a kill racing with a wake-up and a run frees once, and
+/// nobody runs it afterwards.
+#[test]
+fn task_41_kill_against_wakeup_and_run() {
     explore(Some(3), || {
         let t = Arc::new(Task::new(0));
         let (u, v) = (t.clone(), t.clone());
@@ -157,6 +183,29 @@ fn kill_against_wakeup_and_run() {
         waker.join().unwrap();
         killer.join().unwrap();
         while t.freed.load(Ordering::Relaxed) == 0 && t.turn() {}
+        assert_eq!(t.freed.load(Ordering::Relaxed), 1);
+    });
+}
+
+/// INV-48: the owner cancels a run while somebody kills the task. Either the
+/// ticket goes back and the killer gets one, or the scheduler meets it.
+#[test]
+fn task_39_kill_against_a_cancelled_run() {
+    explore(None, || {
+        let t = Arc::new(Task::new(0));
+        t.wake(WOKEN_OTHER);
+        let u = t.clone();
+        let killer = thread::spawn(move || {
+            if u.state.kill() == Kill::Owned {
+                u.link();
+            }
+        });
+        assert!(t.queued.swap(false, Ordering::AcqRel));
+        if t.state.unqueue() == Unqueued::Killed {
+            t.link();
+        }
+        killer.join().unwrap();
+        assert!(t.turn());
         assert_eq!(t.freed.load(Ordering::Relaxed), 1);
     });
 }
@@ -311,10 +360,10 @@ impl Timed {
     }
 }
 
-/// INV-39 (TASK-4, TASK-6; museum pattern 2): a date asked for while a handler
+/// INV-39 (museum pattern 2): a date asked for while a handler
 /// runs and switches its own date off is not lost.
 #[test]
-fn task_4_a_request_survives_the_handler() {
+fn task_4_6_a_request_survives_the_handler() {
     explore(Some(4), || {
         let t = Arc::new(Timed::new());
         let u = t.clone();
@@ -325,7 +374,44 @@ fn task_4_a_request_survives_the_handler() {
     });
 }
 
-/// INV-40 (TASK-2): the end of a run files its date while it still holds the
+/// INV-57: who schedules a task holds a lock that its handler wants. Neither
+/// waits for the other; a wait would never end, which the model says.
+#[test]
+fn task_5_scheduling_waits_for_no_handler() {
+    explore(Some(3), || {
+        struct World {
+            task: Timed,
+            lock: Mutex<()>,
+        }
+        let w = Arc::new(World {
+            task: Timed::new(),
+            lock: Mutex::new(()),
+        });
+        let v = w.clone();
+        let other = thread::spawn(move || {
+            let _held = v.lock.lock();
+            v.task.schedule(5);
+        });
+        if w.task.state.wakeup(WOKEN_OTHER) == Wakeup::Insert {
+            loop {
+                match w.task.state.begin_run() {
+                    Begin::Busy => thread::yield_now(),
+                    Begin::Free => panic!("nobody killed it"),
+                    Begin::Run(_) => break,
+                }
+            }
+            let date = w.task.dated().fold();
+            w.task.seen.fetch_or(1 << date, Ordering::Relaxed);
+            drop(w.lock.lock());
+            w.task.expire.store(tick::ETERNITY, Ordering::Relaxed);
+            let _ = w.task.dated().end_run(|date| w.task.file(date));
+        }
+        other.join().unwrap();
+        w.task.kept(5);
+    });
+}
+
+/// INV-40: the end of a run files its date while it still holds the
 /// task; another thread that runs it at once does not meet it half filed.
 #[test]
 fn task_2_the_date_is_filed_before_the_task_is_let_go() {
@@ -365,6 +451,23 @@ fn the_earlier_date_wins_over_a_run() {
         one.join().unwrap();
         two.join().unwrap();
         t.kept(3);
+    });
+}
+
+/// What is taken out of its queue keeps no request either, which would come
+/// back with the next date.
+#[test]
+fn a_cancelled_request_does_not_come_back() {
+    explore(Some(4), || {
+        let t = Arc::new(Timed::new());
+        let u = t.clone();
+        let other = thread::spawn(move || u.schedule(5));
+        t.run(tick::ETERNITY);
+        other.join().unwrap();
+        t.dated().cancel(|| t.unlink());
+        t.schedule(9);
+        assert_eq!(t.dated().fold(), 9);
+        assert_eq!(*t.place.lock(), 9);
     });
 }
 
@@ -434,11 +537,11 @@ impl Timed {
     }
 }
 
-/// INV-34, INV-48 (TASK-7, TASK-21): a task is destroyed while it runs and
+/// INV-34, INV-48 (TASK-21): a task is destroyed while it runs and
 /// files its next date, and while the scan looks at it. It is freed once, with
 /// nobody inside and its place taken out.
 #[test]
-fn destroy_against_run_end_and_scan() {
+fn task_7_destroy_against_run_end_and_scan() {
     explore(Some(3), || {
         let t = Arc::new(Timed::new());
         t.file(2);
@@ -497,10 +600,10 @@ fn destroy_against_scan() {
     });
 }
 
-/// INV-36 (TASK-1, TASK-9): two threads that file, move and unlink one task
+/// INV-36 (TASK-1): two threads that file, move and unlink one task
 /// never touch its node without the lock of the queue that holds it.
 #[test]
-fn home_word_names_the_lock() {
+fn task_9_home_word_names_the_lock() {
     explore(Some(3), || {
         struct Timed {
             home: Home,
@@ -547,6 +650,105 @@ fn home_word_names_the_lock() {
         for q in &w.queues {
             assert_eq!(*q.lock(), 0);
         }
+    });
+}
+
+/// A shared task that is filed with thread 1, the wheels of two threads with a
+/// place each, and thread 1's sleep.
+struct Filed {
+    home: Home,
+    wheels: [Mutex<i32>; 2],
+    /// The wheels' next dates, as everybody reads them.
+    next: [AtomicI32; 2],
+    sleeper: Sleeper,
+    signals: AtomicUsize,
+}
+
+const FAR: i32 = 99;
+
+impl Filed {
+    /// Filed with thread 1 at the date `place`.
+    fn at(place: i32) -> Self {
+        let w = Self {
+            home: Home::new(),
+            wheels: [Mutex::new(FAR), Mutex::new(FAR)],
+            next: [AtomicI32::new(FAR), AtomicI32::new(FAR)],
+            sleeper: Sleeper::new(),
+            signals: AtomicUsize::new(0),
+        };
+        w.bring_forward(place, 1);
+        w
+    }
+
+    /// Thread `me` files the task at `date`, or leaves it where that is
+    /// earlier; whom its home belongs to is told.
+    fn bring_forward(&self, date: i32, me: usize) {
+        let (k, mut place, filed) = self.home.lock_or_claim(|| me, |k| &self.wheels[k]);
+        let before = self.next[k].load(Ordering::Relaxed);
+        *place = if filed { date.min(*place) } else { date };
+        self.next[k].store(*place, Ordering::Relaxed);
+        drop(place);
+        if date < before && k != me && self.sleeper.wake_if_asleep() == Wake::Signal {
+            self.signals.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Thread 1 sleeps, if it may; until when.
+    fn sleep(&self) -> Option<i32> {
+        let asleep = self.sleeper.announce();
+        asleep.then(|| self.next[1].load(Ordering::Relaxed))
+    }
+
+    /// Whoever has the task's place reckons with its date.
+    fn reckoned(&self, date: i32, slept: Option<i32>) {
+        let (k, place) = self.home.lock(|k| &self.wheels[k]).expect("filed nowhere");
+        assert_eq!(*place, date);
+        assert_eq!(self.next[k].load(Ordering::Relaxed), date);
+        if k == 1 {
+            let told = self.signals.load(Ordering::Relaxed) != 0;
+            assert!(
+                told || slept.is_none_or(|until| until <= date),
+                "thread 1 sleeps past a date in its wheel"
+            );
+        }
+    }
+}
+
+/// INV-46 (TASK-48): a date that another thread brings forward in the wheel of
+/// one that goes to sleep is slept past by nobody.
+#[test]
+fn task_48_a_sleeper_learns_of_an_earlier_date() {
+    explore(None, || {
+        let w = Arc::new(Filed::at(9));
+        let v = w.clone();
+        let other = thread::spawn(move || v.bring_forward(3, 0));
+        let slept = w.sleep();
+        other.join().unwrap();
+        w.reckoned(3, slept);
+    });
+}
+
+/// INV-36 (TASK-8): the same while thread 1 takes the task out of its wheel.
+/// Either its home stays and is told, or the task moves in with the other.
+#[test]
+fn task_8_filed_while_it_leaves_its_wheel() {
+    explore(Some(4), || {
+        let w = Arc::new(Filed::at(9));
+        let v = w.clone();
+        let other = thread::spawn(move || {
+            v.bring_forward(3, 0);
+            v.bring_forward(2, 0);
+        });
+        if let Some((k, mut place)) = w.home.lock(|k| &w.wheels[k]) {
+            if k == 1 && *place == 9 {
+                *place = FAR;
+                w.next[1].store(FAR, Ordering::Relaxed);
+                w.home.leave(1);
+            }
+        }
+        let slept = w.sleep();
+        other.join().unwrap();
+        w.reckoned(2, slept);
     });
 }
 

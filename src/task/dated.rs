@@ -78,6 +78,16 @@ impl Dated<'_> {
         }
     }
 
+    /// Takes back what was asked for, from any thread; a run that goes on may
+    /// have seen it. `unlink` takes the place out: first, since a place
+    /// without a request is put right by the scan, while a request that keeps
+    /// no place would come back with the next date.
+    #[inline]
+    pub fn cancel(&self, unlink: impl FnOnce()) {
+        unlink();
+        let _ = self.request.take();
+    }
+
     /// Ends a run: files the next date, then lets go. The caller holds RUNNING.
     #[inline]
     pub fn end_run(&self, file: impl FnOnce(i32)) -> Dropped {

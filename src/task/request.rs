@@ -40,7 +40,7 @@ impl Request {
         }
     }
 
-    /// Takes the request. The caller holds RUNNING.
+    /// Takes the request. The caller holds RUNNING, or cancels.
     #[inline]
     pub fn take(&self) -> Option<i32> {
         if self.0.load(Ordering::Relaxed) == tick::ETERNITY {

@@ -67,6 +67,16 @@ pub enum Hold {
     Busy,
 }
 
+/// What taking a ticket back found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Unqueued {
+    /// The item is in no queue any more.
+    Out,
+    /// It was killed, and the scheduler has to meet it: link it again.
+    Killed,
+}
+
 impl State {
     /// An idle item with these persistent flags.
     #[cfg(not(loom))]
@@ -220,11 +230,17 @@ impl State {
     }
 
     /// Takes back the ticket of an item that its owner has just unlinked
-    /// from a queue without running it.
+    /// from a queue without running it, and the reasons with it: left behind,
+    /// they would become a run as soon as somebody looks at the timer.
     #[inline]
-    pub fn unqueue(&self) {
-        // PAIRS: the next transition; the links are free again.
-        self.0.fetch_and(!QUEUED, Ordering::Release);
+    pub fn unqueue(&self) -> Unqueued {
+        self.update(|old| {
+            if old & KILLED != 0 {
+                (None, Unqueued::Killed)
+            } else {
+                (Some(old & !(QUEUED | WOKEN_ANY)), Unqueued::Out)
+            }
+        })
     }
 }
 
@@ -298,5 +314,17 @@ mod tests {
         assert_eq!(s.kill(), Kill::Owned);
         occupied.end();
         assert_eq!(occupied.begin(&s), Begin::Free);
+    }
+
+    #[test]
+    fn a_ticket_goes_back_with_its_reasons() {
+        let s = State::new(SHARED_WQ);
+        assert_eq!(s.wakeup(WOKEN_OTHER), Wakeup::Insert);
+        assert_eq!(s.unqueue(), Unqueued::Out);
+        assert_eq!(s.get(), SHARED_WQ);
+        assert_eq!(s.wakeup(WOKEN_OTHER), Wakeup::Insert);
+        assert_eq!(s.kill(), Kill::Deferred);
+        assert_eq!(s.unqueue(), Unqueued::Killed);
+        assert_eq!(s.begin_run(), Begin::Free);
     }
 }

@@ -184,7 +184,7 @@ impl Tasks {
         }
     }
 
-    /// The C face of [`Tasks::unlink_timer`].
+    /// Takes a task out of its wait queue, with what others asked for.
     ///
     /// # Safety
     /// `t` is live and cannot be freed meanwhile.
@@ -192,7 +192,9 @@ impl Tasks {
         // SAFETY: live by contract; an unlinked private task needs no owner.
         unsafe {
             let task = &*t;
-            if task.is_shared() || (*t).wq.is_linked() {
+            if task.is_shared() {
+                task.dated().cancel(|| self.unlink_timer(task, by));
+            } else if (*t).wq.is_linked() {
                 self.unlink_timer(task, by);
             }
         }

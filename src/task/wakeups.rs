@@ -4,7 +4,7 @@ use super::engine::{Caller, Tasks};
 use super::flags;
 use super::item::{Kind, Task, Tasklet, task_of_rq};
 use super::scheduler::{BULK, CLASSES, HEAVY, NORMAL, Owner, Scheduler, URGENT};
-use super::state::Wakeup;
+use super::state::{Unqueued, Wakeup};
 use crate::sync::atomic::Ordering;
 use crate::sync::{Link, ThreadSet};
 use crate::wheel::{List, Node};
@@ -411,7 +411,9 @@ impl Tasks {
             let class = Kind::class_of(&*node);
             (*own).classes[class].remove(node);
             Self::left_class(sched, class, node);
-            (*tl).head.state.unqueue();
+            if (*tl).head.state.unqueue() == Unqueued::Killed {
+                Self::append(sched, class, node);
+            }
         }
     }
 
@@ -425,12 +427,15 @@ impl Tasks {
         // queue and linked there is ours to remove.
         unsafe {
             self.drain_inbox(me);
-            if self.in_run_queue(t) && !(*t).head.state.killed() {
+            if self.in_run_queue(t) {
                 let sched = self.sched(me);
-                (*sched.owner()).run.remove(&raw mut (*t).rq);
+                let node = &raw mut (*t).rq;
+                (*sched.owner()).run.remove(node);
                 sched.counters.runnable.sub(1);
-                (*t).rq.tag = Kind::Task as u8;
-                (*t).head.state.unqueue();
+                (*node).tag = Kind::Task as u8;
+                if (*t).head.state.unqueue() == Unqueued::Killed {
+                    Self::append(sched, NORMAL, node);
+                }
             }
         }
     }
