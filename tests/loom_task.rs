@@ -27,6 +27,8 @@ struct Task {
     body: UnsafeCell<u32>,
     /// What a waker wrote before its wake-up.
     mail: AtomicUsize,
+    /// What the killer did before; whoever frees comes after it.
+    will: UnsafeCell<u32>,
     freed: AtomicUsize,
 }
 
@@ -37,6 +39,7 @@ impl Task {
             queued: AtomicBool::new(false),
             body: UnsafeCell::new(0),
             mail: AtomicUsize::new(0),
+            will: UnsafeCell::new(0),
             freed: AtomicUsize::new(0),
         }
     }
@@ -82,6 +85,8 @@ impl Task {
     fn free(&self) {
         // SAFETY: whoever frees is alone; loom checks.
         self.body.with_mut(|b| unsafe { *b = 99 });
+        // SAFETY: as above.
+        self.will.with_mut(|w| assert_eq!(unsafe { *w }, 1));
         assert_eq!(self.freed.fetch_add(1, Ordering::Relaxed), 0, "freed twice");
     }
 }
@@ -148,6 +153,8 @@ fn kill_against_wakeup_and_run() {
         let (u, v) = (t.clone(), t.clone());
         let waker = thread::spawn(move || u.wake(WOKEN_OTHER));
         let killer = thread::spawn(move || {
+            // SAFETY: before the kill it is the killer's; loom checks.
+            v.will.with_mut(|w| unsafe { *w = 1 });
             if v.state.kill() == Kill::Owned {
                 v.link();
             }
@@ -196,6 +203,8 @@ fn timer_hold_against_kill() {
                 u.link();
             }
         });
+        // SAFETY: before the kill it is the killer's; loom checks.
+        t.will.with_mut(|w| unsafe { *w = 1 });
         if t.state.kill() == Kill::Owned {
             t.link();
         }
