@@ -10,6 +10,7 @@ use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sys::{clock, epoll};
 use crate::task::Caller;
 use crate::task::run::Clock;
+use crate::task::scheduler::NEVER;
 
 /// The longest sleep, ms.
 const MAX_DELAY_MS: u64 = 60_000;
@@ -64,6 +65,13 @@ impl Loop<'_> {
         // SAFETY: this is thread `tid`, outside of any handler.
         unsafe {
             self.wake(self.core.tasks.wake_expired(tid, self.me.caller()));
+        }
+        if self.core.tasks.lookout.is(tid) && (self.core.tasks.has_work(tid) || self.callout_is_due())
+        {
+            self.before_handlers();
+        }
+        // SAFETY: as above.
+        unsafe {
             pass(&self.core.callouts, tid);
             self.core.tasks.process_runnable(tid, self);
         }
@@ -71,22 +79,34 @@ impl Loop<'_> {
         self.core.fds.apply_updates(tid);
     }
 
-    // How long this thread may sleep, ns: until its next date, or that of a
-    // wheel whose owner may be too busy to serve it.
-    fn timeout(&self, max_ms: u64) -> u64 {
+    // Or soon will be: it may come due until its pass begins.
+    fn callout_is_due(&self) -> bool {
+        let soon = clock::monotonic_ns() + 1_000_000;
+        next_ns(self.core, self.me.tid).is_some_and(|date| date <= soon)
+    }
+
+    // Handlers may take long: somebody else has to keep the lookout.
+    fn before_handlers(&self) {
+        self.wake(self.core.tasks.pass_lookout_on(self.me.tid));
+    }
+
+    // How long this thread may sleep, ns: until its next date or, for the
+    // lookout, that of a wheel whose owner may be too busy to serve it.
+    fn timeout(&self, max_ms: u64, lookout: bool) -> u64 {
         let max = max_ms * 1_000_000;
         let tasks = &self.core.tasks;
-        let mut asleep = 0u64;
-        for t in self.core.threads() {
-            asleep |= u64::from(t.sleeper().is_asleep()) << t.tid;
-        }
+        let tid = self.me.tid;
+        let others = lookout.then(|| {
+            tasks.lookout.until(tid, tasks.next_of_others(tid));
+            tasks.next_of_others(tid)
+        });
         // SAFETY: this is that thread.
-        let own = unsafe { tasks.next_expiry(self.me.tid) };
+        let own = unsafe { tasks.next_expiry(tid) };
         // A millisecond of grace: normally its owner does it.
-        let others = tasks.next_of_others(self.me.tid, asleep).map(|d| d + 1);
+        let others = others.filter(|&date| date != NEVER).map(|date| date + 1);
         let task = own.into_iter().chain(others).min();
         let task = task.map(|date| self.core.ns_of(date));
-        let callout = next_ns(self.core, self.me.tid);
+        let callout = next_ns(self.core, tid);
         let Some(next) = task.into_iter().chain(callout).min() else {
             return max;
         };
@@ -117,12 +137,13 @@ impl Loop<'_> {
         }
         // Announced: from here on whoever brings work sees that it must wake
         // us, and this look sees whatever came before (INV-46).
+        let lookout = self.core.tasks.lookout.sleeps(tid);
         let mut ns = 0;
         if !self.has_work() && !self.stopping() {
             self.update_clock();
             self.wake(self.core.tasks.serve_overdue(tid, self.me.caller()));
             if !self.has_work() {
-                ns = self.timeout(max_ms);
+                ns = self.timeout(max_ms, lookout);
             }
         }
         if ns > 0 {
@@ -131,6 +152,7 @@ impl Loop<'_> {
         isolation.harmless(tid);
         let n = self.core.fds.wait(tid, Some(ns));
         self.me.sleeper().awake();
+        self.core.tasks.lookout.awake(tid);
         isolation.busy_again(tid);
         n
     }
@@ -168,6 +190,9 @@ impl Loop<'_> {
         self.work();
         let n = self.spin(max_ms).unwrap_or_else(|| self.wait(max_ms));
         self.update_clock();
+        if n > 0 || self.core.fds.has_updates(self.me.tid) {
+            self.before_handlers();
+        }
         if self.core.fds.dispatch(self.me.tid, n) {
             epoll::eventfd_drain(self.me.eventfd());
         }
@@ -184,6 +209,7 @@ pub fn run_loop() {
     while !l.stopping() {
         l.turn(MAX_DELAY_MS);
     }
+    l.before_handlers();
 }
 
 /// Turns until `stop` says so.
@@ -193,6 +219,7 @@ pub(super) fn run_until(stop: &AtomicBool) {
     while !l.stopping() {
         l.turn(MAX_DELAY_MS);
     }
+    l.before_handlers();
 }
 
 /// Runs what the calling thread has to run.
@@ -221,6 +248,8 @@ pub fn poll_once(max_ms: i32) {
         l.me.sleeper().awake();
     }
     l.turn(max);
+    // The host goes its own ways.
+    l.before_handlers();
     if l.me.hosted.load(Ordering::Relaxed) {
         // What the events woke runs before the host waits again.
         l.work();

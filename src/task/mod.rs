@@ -37,6 +37,7 @@ pub mod home;
 pub mod item;
 #[cfg(not(loom))]
 mod life;
+pub mod lookout;
 pub mod presence;
 pub mod request;
 #[cfg(not(loom))]
@@ -60,6 +61,7 @@ pub use engine::{Caller, Config, Pools, Tasks};
 
 #[cfg(not(loom))]
 mod engine {
+    use super::lookout::Lookout;
     use super::presence::Presence;
     use super::scheduler::{NEVER, Scheduler};
     use crate::pool;
@@ -104,6 +106,8 @@ mod engine {
         pub(super) config: Config,
         pub(super) pools: Pools,
         pub(super) presence: Presence,
+        /// Which of the sleeping threads reckons with everybody's timers.
+        pub lookout: Lookout,
         scheds: *mut Scheduler,
         n: usize,
     }
@@ -130,6 +134,7 @@ mod engine {
                 config,
                 pools,
                 presence: Presence::new(),
+                lookout: Lookout::new(),
                 scheds,
                 n,
             })
