@@ -279,13 +279,13 @@ fn isolation_against_a_return_to_work() {
 /// wakes up for something long, and one that sleeps.
 struct Watch {
     lookout: Lookout,
-    sleeper: [Sleeper; 2],
+    sleeper: [Sleeper; 3],
     /// The earliest date that is filed; `NEVER`: none.
     next: AtomicUsize,
     /// What makes a sleeping thread look again.
-    eventfd: [AtomicUsize; 2],
+    eventfd: [AtomicUsize; 3],
     /// Until when each sleeps, for good; 0: it does not.
-    sleeps: [AtomicUsize; 2],
+    sleeps: [AtomicUsize; 3],
 }
 
 const NEVER: usize = 1000;
@@ -294,10 +294,10 @@ impl Watch {
     fn new(next: usize) -> Arc<Self> {
         Arc::new(Self {
             lookout: Lookout::new(),
-            sleeper: [Sleeper::new(), Sleeper::new()],
+            sleeper: [(); 3].map(|()| Sleeper::new()),
             next: AtomicUsize::new(next),
-            eventfd: [AtomicUsize::new(0), AtomicUsize::new(0)],
-            sleeps: [AtomicUsize::new(0), AtomicUsize::new(0)],
+            eventfd: [(); 3].map(|()| AtomicUsize::new(0)),
+            sleeps: [(); 3].map(|()| AtomicUsize::new(0)),
         })
     }
 
@@ -345,7 +345,7 @@ impl Watch {
         let date = self.next.load(Ordering::Relaxed);
         let mut asleep = 0;
         let mut covered = date == NEVER;
-        for k in 0..2 {
+        for k in 0..3 {
             let until = self.sleeps[k].load(Ordering::Relaxed);
             asleep += usize::from(until != 0);
             covered |= until != 0
@@ -393,6 +393,30 @@ fn the_office_finds_a_sleeper() {
             v.wakes_up(1);
             v.goes_long(1);
         });
+        long.join().unwrap();
+        too.join().unwrap();
+        w.check();
+    });
+}
+
+/// The one that is appointed was about to wake up, and has it taken back,
+/// while a third thread goes to sleep.
+#[test]
+fn the_office_is_offered_until_somebody_has_it() {
+    explore(Some(3), || {
+        let w = Watch::new(5);
+        w.goes_to_sleep(0);
+        w.goes_to_sleep(1);
+        let (u, v) = (w.clone(), w.clone());
+        let long = thread::spawn(move || {
+            u.wakes_up(0);
+            u.goes_long(0);
+        });
+        let too = thread::spawn(move || {
+            v.wakes_up(1);
+            v.goes_long(1);
+        });
+        w.goes_to_sleep(2);
         long.join().unwrap();
         too.join().unwrap();
         w.check();

@@ -69,7 +69,7 @@ impl Lookout {
     /// to sleep. True: it keeps the lookout.
     pub fn sleeps(&self, me: usize) -> bool {
         self.asleep.fetch_or(1 << me, Ordering::Relaxed);
-        // PAIRS: appoint's first fence.
+        // PAIRS: the fences of give_up, reckon and appoint's loop.
         full_fence();
         self.is(me) || self.change(NOBODY, me as u32 + 1)
     }
@@ -85,12 +85,12 @@ impl Lookout {
     /// Thread `me` is awake.
     pub fn awake(&self, me: usize) {
         self.asleep.fetch_and(!(1 << me), Ordering::Relaxed);
-        // PAIRS: appoint's second fence.
+        // PAIRS: appoint's fence before its second look.
         full_fence();
     }
 
     /// Thread `me`, awake, is not going to look for a while. True: it had the
-    /// office. If any date is filed then, it owes an [`Lookout::appoint`].
+    /// office, and if any date is filed then, it owes an [`Lookout::appoint`].
     #[inline]
     #[must_use]
     pub fn give_up(&self, me: usize) -> bool {
@@ -98,16 +98,17 @@ impl Lookout {
             return false;
         }
         // PAIRS: reckon's fence: either it sees nobody, or its date is seen.
+        // And sleeps', see appoint.
         full_fence();
         true
     }
 
     /// Gives the office, if nobody has it, to one that sleeps: whom to wake.
+    /// For one that has just given it up.
     pub fn appoint(&self) -> ThreadSet {
+        // The caller's fence pairs with sleeps' the first time: either a thread
+        // is seen to sleep here, or it sees that nobody has the office.
         loop {
-            // PAIRS: sleeps' fence: either the thread is seen to sleep here, or
-            // it sees that nobody has the office.
-            full_fence();
             let asleep = self.asleep.load(Ordering::Relaxed);
             if asleep == 0 {
                 return ThreadSet::EMPTY;
@@ -125,12 +126,14 @@ impl Lookout {
             if !self.change(k + 1, NOBODY) {
                 return ThreadSet::EMPTY;
             }
+            // PAIRS: sleeps' fence.
+            full_fence();
         }
     }
 
     /// For a thread that has published `date`: whom to wake for it.
     pub fn reckon(&self, date: u64) -> ThreadSet {
-        // PAIRS: until's and give_up's fence.
+        // PAIRS: until's and give_up's fence, and sleeps', see appoint.
         full_fence();
         match self.who.load(Ordering::Relaxed) {
             NOBODY => self.appoint(),
