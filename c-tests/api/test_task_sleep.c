@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -15,6 +16,16 @@
 #include "suite.h"
 
 #define MAX 8
+
+/* A thread that sleeps is woken by a write() of the library's, and that is this
+ * one. */
+static atomic_uint writes;
+
+ssize_t write(int fd, const void *buf, size_t n)
+{
+	atomic_fetch_add(&writes, 1);
+	return syscall(SYS_write, fd, buf, n);
+}
 
 static atomic_uint entered;
 static pthread_t threads[MAX];
@@ -121,11 +132,11 @@ static struct task *task_on(unsigned int thread, struct task *(*process)(struct 
 	return t;
 }
 
-static void serve_the_busy(unsigned int n, unsigned int busy, int before, int during)
+static void serve_the_busy(unsigned int n, unsigned int busy, int before, int during, unsigned int spin_us)
 {
 	struct task *files, *works;
 
-	start(n, 0);
+	start(n, spin_us);
 	date_before_work = before;
 	date_from_handler = during;
 	ck_assert_ptr_nonnull(timer = task_new_anywhere());
@@ -152,20 +163,152 @@ static void serve_the_busy(unsigned int n, unsigned int busy, int before, int du
  * is woken for something that takes long. */
 START_TEST(a_sleeper_serves_one_that_becomes_busy)
 {
-	serve_the_busy(2, (unsigned int)_i, 300, 0);
+	serve_the_busy(2, (unsigned int)_i, 300, 0, 0);
 }
 END_TEST
 
 /* B sleeps while A, busy, files a date of its own. */
 START_TEST(a_sleeper_serves_a_date_that_comes_later)
 {
-	serve_the_busy(2, (unsigned int)_i, 0, 20);
+	serve_the_busy(2, (unsigned int)_i, 0, 20, 0);
 }
 END_TEST
 
 START_TEST(among_many_one_does_it)
 {
-	serve_the_busy(8, (unsigned int)_i, _i % 2 ? 300 : 0, _i % 2 ? 0 : 20);
+	serve_the_busy(8, (unsigned int)_i, _i % 2 ? 300 : 0, _i % 2 ? 0 : 20, 0);
+}
+END_TEST
+
+/* --- spinning before the sleep ----------------------------------------------- */
+
+#define LONG_US 20000000u /* spins that would outlast a test */
+#define SOON    5         /* seconds: in the middle of such a spin */
+
+static atomic_int runs;
+
+static struct task *counts(struct task *t, void *ctx, unsigned int state)
+{
+	(void)ctx;
+	(void)state;
+	atomic_fetch_add(&runs, 1);
+	return t;
+}
+
+static struct tasklet *tasklet_on(int thread)
+{
+	struct tasklet *tl = tasklet_new();
+
+	ck_assert_ptr_nonnull(tl);
+	tl->process = counts;
+	tasklet_set_tid(tl, thread);
+	return tl;
+}
+
+START_TEST(a_wakeup_during_the_spin_is_no_system_call)
+{
+	struct tasklet *tl;
+
+	start(1, LONG_US);
+	tl = tasklet_on(0);
+	atomic_store(&writes, 0);
+	for (int i = 1; i <= 200; i++) {
+		tasklet_wakeup(tl);
+		while (atomic_load(&runs) < i)
+			sched_yield();
+	}
+	ck_assert_uint_eq(atomic_load(&writes), 0);
+	tasklet_kill(tl);
+	stop(1);
+}
+END_TEST
+
+/* What the test above would see if it did not spin. */
+START_TEST(a_wakeup_of_a_sleeper_is_one)
+{
+	struct tasklet *tl;
+
+	start(1, 0);
+	tl = tasklet_on(0);
+	atomic_store(&writes, 0);
+	for (int i = 1; i <= 1000 && atomic_load(&writes) == 0; i++) {
+		nap(5);
+		tasklet_wakeup(tl);
+		must_become(&runs, i);
+	}
+	ck_assert_uint_eq(atomic_load(&writes), 1);
+	tasklet_kill(tl);
+	stop(1);
+}
+END_TEST
+
+START_TEST(the_spin_ends_in_a_sleep)
+{
+	struct timespec before, after;
+	struct tasklet *tl;
+	clockid_t clock;
+	double used;
+
+	start(1, 20000);
+	tl = tasklet_on(0);
+	nap(200);
+	ck_assert_int_eq(pthread_getcpuclockid(threads[0], &clock), 0);
+	clock_gettime(clock, &before);
+	nap(400);
+	clock_gettime(clock, &after);
+	used = (double)(after.tv_sec - before.tv_sec) + (double)(after.tv_nsec - before.tv_nsec) / 1e9;
+	ck_assert_double_lt(used, 0.2);
+	/* And it is woken as any sleeper. */
+	atomic_store(&writes, 0);
+	tasklet_wakeup(tl);
+	must_become(&runs, 1);
+	ck_assert_uint_eq(atomic_load(&writes), 1);
+	tasklet_kill(tl);
+	stop(1);
+}
+END_TEST
+
+static void reads(int fd)
+{
+	char c;
+
+	if (read(fd, &c, 1) == 1)
+		atomic_fetch_add(&runs, 1);
+	fd_cant_recv(fd);
+}
+
+/* Everything that ends a sleep ends a spin. */
+START_TEST(a_spinning_thread_serves_everything)
+{
+	uint64_t begin = keel_now_ns();
+	int ends[2];
+
+	start(2, LONG_US);
+	ck_assert_ptr_nonnull(timer = task_new_on(1));
+	timer->process = timer_runs;
+	timer->state |= TASK_SHARED_WQ;
+	task_schedule(timer, tick_add((int)keel_now_ms(), 20));
+	must_become(&timer_ran, 1);
+	ck_assert_int_eq(pipe(ends), 0);
+	fd_set_nonblock(ends[0]);
+	fd_insert(ends[0], ends, reads, 2);
+	fd_want_recv(ends[0]);
+	ck_assert_int_eq((int)syscall(SYS_write, ends[1], "x", 1), 1);
+	must_become(&runs, 1);
+	thread_isolate();
+	ck_assert_int_eq(thread_isolated(), 1);
+	thread_release();
+	fd_delete(ends[0]);
+	task_kill(timer);
+	stop(2);
+	close(ends[1]);
+	ck_assert_uint_lt((unsigned int)((keel_now_ns() - begin) / 1000000000u), SOON);
+}
+END_TEST
+
+START_TEST(a_spinning_thread_serves_the_busy)
+{
+	serve_the_busy(2, (unsigned int)_i, 0, 20, LONG_US);
 }
 END_TEST
 
@@ -178,6 +321,11 @@ int main(void)
 	tcase_add_loop_test(tc, a_sleeper_serves_one_that_becomes_busy, 0, 2);
 	tcase_add_loop_test(tc, a_sleeper_serves_a_date_that_comes_later, 0, 2);
 	tcase_add_loop_test(tc, among_many_one_does_it, 0, 4);
+	tcase_add_test(tc, a_wakeup_during_the_spin_is_no_system_call);
+	tcase_add_test(tc, a_wakeup_of_a_sleeper_is_one);
+	tcase_add_test(tc, the_spin_ends_in_a_sleep);
+	tcase_add_test(tc, a_spinning_thread_serves_everything);
+	tcase_add_loop_test(tc, a_spinning_thread_serves_the_busy, 0, 2);
 	suite_add_tcase(s, tc);
 	return run_suite(s);
 }
