@@ -327,7 +327,8 @@ impl Watch {
             self.sleeper[me].awake();
             until = 0;
         } else if self.lookout.sleeps(me) {
-            self.lookout.until(me, self.next.load(Ordering::Relaxed) as u64);
+            self.lookout
+                .until(me, self.next.load(Ordering::Relaxed) as u64);
             until = self.next.load(Ordering::Relaxed);
         }
         self.sleeps[me].store(until, Ordering::Relaxed);
@@ -348,10 +349,13 @@ impl Watch {
         for k in 0..3 {
             let until = self.sleeps[k].load(Ordering::Relaxed);
             asleep += usize::from(until != 0);
-            covered |= until != 0
-                && (until <= date || self.eventfd[k].load(Ordering::Relaxed) != 0);
+            covered |=
+                until != 0 && (until <= date || self.eventfd[k].load(Ordering::Relaxed) != 0);
         }
-        assert!(covered || asleep == 0, "a date that no sleeper reckons with");
+        assert!(
+            covered || asleep == 0,
+            "a date that no sleeper reckons with"
+        );
     }
 }
 

@@ -74,7 +74,8 @@ impl Loop<'_> {
         unsafe {
             self.wake(self.core.tasks.wake_expired(tid, self.me.caller()));
         }
-        if self.core.tasks.lookout.is(tid) && (self.core.tasks.has_work(tid) || self.callout_is_due())
+        if self.core.tasks.lookout.is(tid)
+            && (self.core.tasks.has_work(tid) || self.callout_is_due())
         {
             self.before_handlers();
         }
