@@ -315,11 +315,12 @@ $(BUILD)/benches/%: benches/%.c $(INSTALLED)
 bench: $(BENCHES) ## runs the benchmarks in benches/; QUICK=1: a shorter version
 	$(Q)for b in $(BENCHES); do $(STAGE_ENV) $$b || exit 1; done
 	$(Q)$(MAKE) --no-print-directory bench-pool
+	$(Q)$(MAKE) --no-print-directory bench-task
 	$(Q)$(MAKE) --no-print-directory bench-callout
 	$(Q)$(MAKE) --no-print-directory bench-stick-table
 
 # Each contestant is a plugin, or a program; what is not installed is left out with a line.
-.PHONY: bench-pool bench-pool-count bench-callout bench-callout-count bench-stick-table bench-stick-table-count
+.PHONY: bench-pool bench-pool-count bench-task bench-task-count bench-callout bench-callout-count bench-stick-table bench-stick-table-count
 plugins-%: $(INSTALLED) FORCE
 	$(Q)tools/deps.sh bench
 	$(call say,CC,$(BUILD)/benches/$*)
@@ -331,6 +332,12 @@ bench-pool: plugins-pool ## pools beside other allocators
 
 bench-pool-count: plugins-pool ## the same in instructions, under valgrind
 	$(Q)$(STAGE_ENV) benches/pool/count.sh $(BUILD)/benches/pool
+
+bench-task: plugins-task ## tasks beside other timers and wakeups
+	$(Q)$(STAGE_ENV) QUICK=$(QUICK) $(BUILD)/benches/task/task
+
+bench-task-count: plugins-task ## the same in instructions, under valgrind
+	$(Q)$(STAGE_ENV) benches/task/count.sh $(BUILD)/benches/task
 
 bench-callout: plugins-callout ## callouts beside other libraries' timers
 	$(Q)$(STAGE_ENV) QUICK=$(QUICK) $(BUILD)/benches/callout/callout

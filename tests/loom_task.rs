@@ -6,6 +6,7 @@ use keel::sync::{Mutex, UnsafeCell};
 use keel::task::dated::{Dated, Place};
 use keel::task::flags::*;
 use keel::task::home::Home;
+use keel::task::occupied::Occupied;
 use keel::task::request::Request;
 use keel::task::state::{Begin, Dropped, Hold, Kill, State, Wakeup};
 use keel::task::tick;
@@ -555,5 +556,125 @@ fn home_word_names_the_lock() {
         for q in &w.queues {
             assert_eq!(*q.lock(), 0);
         }
+    });
+}
+
+/// A tasklet between two threads: each has a place to queue it, and runs what
+/// is there.
+struct Tasklet {
+    state: State,
+    occupied: Occupied,
+    queued: [AtomicBool; 2],
+    /// Touched by the handler alone; loom checks that.
+    body: UnsafeCell<u32>,
+    /// What wakers wrote before their wake-ups, and the runs have seen.
+    mail: AtomicUsize,
+    seen: AtomicUsize,
+    freed: AtomicUsize,
+}
+
+impl Tasklet {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            state: State::new(F_TASKLET),
+            occupied: Occupied::new(),
+            queued: [AtomicBool::new(false), AtomicBool::new(false)],
+            body: UnsafeCell::new(0),
+            mail: AtomicUsize::new(0),
+            seen: AtomicUsize::new(0),
+            freed: AtomicUsize::new(0),
+        })
+    }
+
+    fn link(&self, on: usize) {
+        let was = self.queued[on].swap(true, Ordering::AcqRel);
+        assert!(!was, "two tickets for one tasklet");
+    }
+
+    fn wake(&self, on: usize) {
+        self.mail.fetch_add(1, Ordering::Relaxed);
+        if self.state.wakeup_tasklet(WOKEN_OTHER) == Wakeup::Insert {
+            self.link(on);
+        }
+    }
+
+    fn kill(&self, on: usize) {
+        if self.state.kill() == Kill::Owned {
+            self.link(on);
+        }
+    }
+
+    fn turn(&self, me: usize) {
+        if !self.queued[me].swap(false, Ordering::AcqRel) {
+            return;
+        }
+        match self.occupied.begin(&self.state) {
+            Begin::Busy => self.link(me),
+            Begin::Free => {
+                // SAFETY: whoever frees is alone; loom checks.
+                self.body.with_mut(|b| unsafe { *b = 99 });
+                assert_eq!(self.freed.fetch_add(1, Ordering::Relaxed), 0, "freed twice");
+            }
+            Begin::Run(_) => {
+                // SAFETY: one handler runs at a time, or loom fails the model.
+                self.body.with_mut(|b| unsafe { *b += 1 });
+                self.seen
+                    .store(self.mail.load(Ordering::Relaxed), Ordering::Relaxed);
+                self.occupied.end();
+            }
+        }
+    }
+
+    /// What is left, after both threads have ended.
+    fn rest(&self) {
+        for _ in 0..2 {
+            self.turn(0);
+            self.turn(1);
+        }
+        assert!(!self.queued[0].load(Ordering::Relaxed));
+        assert!(!self.queued[1].load(Ordering::Relaxed));
+    }
+}
+
+/// INV-30, 31: a tasklet that is woken on one thread while it runs on another
+/// runs there when the first run has ended, and sees what its waker wrote.
+#[test]
+fn a_tasklet_runs_on_one_thread_at_a_time() {
+    explore(None, || {
+        let t = Tasklet::new();
+        let other = {
+            let t = t.clone();
+            thread::spawn(move || {
+                t.wake(1);
+                t.turn(1);
+            })
+        };
+        t.wake(0);
+        t.turn(0);
+        other.join().unwrap();
+        t.rest();
+        assert_eq!(t.seen.load(Ordering::Relaxed), 2);
+    });
+}
+
+/// INV-34, 48: a tasklet that is killed while it runs elsewhere is freed once,
+/// when that run has ended.
+#[test]
+fn a_tasklet_is_freed_after_its_run() {
+    explore(None, || {
+        let t = Tasklet::new();
+        // Nobody wakes it once it is killed.
+        t.wake(0);
+        let other = {
+            let t = t.clone();
+            thread::spawn(move || {
+                t.kill(1);
+                t.turn(1);
+            })
+        };
+        t.turn(0);
+        other.join().unwrap();
+        t.rest();
+        assert_eq!(t.freed.load(Ordering::Relaxed), 1);
     });
 }

@@ -2,6 +2,7 @@
 
 use super::dated::Dated;
 use super::flags;
+use super::occupied::Occupied;
 use super::request::Request;
 use super::state::State;
 use super::tick;
@@ -63,6 +64,8 @@ pub struct Tasklet {
     pub head: Head,
     /// The thread that runs it; negative: the one that wakes it.
     pub tid: AtomicI32,
+    /// Whether its handler runs.
+    pub(super) occupied: Occupied,
     /// Its place in an inbox or a class list.
     pub(super) rq: Node,
 }
@@ -80,8 +83,8 @@ pub(super) enum Kind {
     TaskNow = 1,
     /// A tasklet.
     Tasklet = 2,
-    /// A task in the run queue's wheel.
-    TaskInTree = 3,
+    /// A task in one of the run queue's buckets.
+    TaskInBucket = 3,
     /// A task in the run queue's fast lane.
     TaskInLane = 4,
 }
@@ -102,7 +105,7 @@ impl Kind {
             0 => Self::Task,
             1 => Self::TaskNow,
             2 => Self::Tasklet,
-            3 => Self::TaskInTree,
+            3 => Self::TaskInBucket,
             _ => Self::TaskInLane,
         }
     }
@@ -214,6 +217,7 @@ impl Tasklet {
                 context: ptr::null_mut(),
             },
             tid: AtomicI32::new(-1),
+            occupied: Occupied::new(),
             rq: Node::new(Kind::Tasklet as u8),
         };
         // SAFETY: by this function's contract.

@@ -175,16 +175,16 @@ impl Tasks {
             unsafe {
                 self.drain_inbox(me);
                 while let Some(node) = Self::take_any(self.sched(me)) {
-                    let head = if Kind::of(&*node) == Kind::Tasklet {
-                        &raw const (*tasklet_of_rq(node)).head
+                    let free = if Kind::of(&*node) == Kind::Tasklet {
+                        let tl = &*tasklet_of_rq(node);
+                        let state = &tl.head.state;
+                        state.killed() && tl.occupied.begin(state) == Begin::Free
                     } else {
-                        &raw const (*task_of_rq(node)).head
+                        let state = &(*task_of_rq(node)).head.state;
+                        state.killed() && state.begin_run() == Begin::Free
                     };
-                    if (*head).state.killed() {
-                        match (*head).state.begin_run() {
-                            Begin::Free => self.reap(node, by),
-                            Begin::Run(_) | Begin::Busy => {}
-                        }
+                    if free {
+                        self.reap(node, by);
                     }
                 }
             }

@@ -21,7 +21,8 @@
 //! * Class lists and `current`: the owner thread.
 //!
 //! # Invariants (numbers of the specification)
-//! INV-30, 31, 32, 33, 34, 41, 48, 49, 57: [`state`]. INV-35, 36, 39, 40:
+//! INV-30, 31, 32, 33, 34, 41, 48, 49, 57: [`state`]; INV-30 of tasklets:
+//! [`occupied`]. INV-35, 36, 39, 40:
 //! [`dated`], [`timers`] and [`home`]. INV-37, 38, 42, 55: [`timers`]. INV-43, 45, 50, 52:
 //! [`run`]. INV-51: [`run_queue`]. INV-46 is kept by the runtime's sleep
 //! protocol; [`Tasks::has_work`] is its re-check.
@@ -38,6 +39,7 @@ pub mod item;
 #[cfg(not(loom))]
 mod life;
 pub mod lookout;
+pub mod occupied;
 pub mod presence;
 pub mod request;
 #[cfg(not(loom))]
@@ -198,9 +200,14 @@ mod engine {
 
     impl Drop for Tasks {
         fn drop(&mut self) {
-            // SAFETY: no thread uses the engine any more; schedulers need no
-            // drop of their own, their items belong to the pools.
-            unsafe { memory::free(self.scheds.cast()) };
+            // SAFETY: no thread uses the engine any more; schedulers' items
+            // belong to the pools.
+            unsafe {
+                for i in 0..self.n {
+                    (*self.sched(i).owner()).run.release();
+                }
+                memory::free(self.scheds.cast());
+            }
         }
     }
 }

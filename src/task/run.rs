@@ -1,9 +1,9 @@
 //! Running what is runnable: classes, shares, budgets.
 
 use super::engine::{Caller, Tasks};
-use super::item::{Head, Kind, Task, task_of_rq, tasklet_of_rq};
+use super::item::{Head, Kind, Task, Tasklet, task_of_rq, tasklet_of_rq};
 use super::scheduler::{CLASSES, HEAVY, NORMAL, Scheduler, URGENT};
-use super::state::{Begin, Dropped};
+use super::state::Begin;
 use crate::sync::ThreadSet;
 use crate::sync::atomic::Ordering;
 use crate::sys::clock;
@@ -185,7 +185,13 @@ impl Tasks {
         };
         // SAFETY: the ticket is ours, so the item is live.
         let head = unsafe { &*item };
-        let state = match head.state.begin_run() {
+        let begun = if is_tasklet {
+            // SAFETY: as above, and a tasklet.
+            unsafe { &(*item.cast::<Tasklet>()).occupied }.begin(&head.state)
+        } else {
+            head.state.begin_run()
+        };
+        let state = match begun {
             Begin::Run(state) => state,
             Begin::Busy => {
                 // A timer is being looked at, or a tasklet still runs
@@ -218,9 +224,10 @@ impl Tasks {
             let alive = unsafe { !(*own).current.is_null() } && !back.is_null();
             // SAFETY: as above.
             unsafe { (*own).current = ptr::null_mut() };
-            if alive && head.state.drop_running_tasklet() == Dropped::Insert {
-                // SAFETY: the ticket is ours; it was killed meanwhile.
-                unsafe { Self::append(sched, class, node) };
+            if alive {
+                // SAFETY: it is not freed before this, whoever kills it: only
+                // the scheduler frees it then, and finds it occupied.
+                unsafe { &(*item.cast::<Tasklet>()).occupied }.end();
             }
             return Ran::Counted;
         }

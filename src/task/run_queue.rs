@@ -3,34 +3,80 @@
 //! A task's key is the number of the insertion plus its nice value times the
 //! run queue's depth, so that a nice task waits for that many others at the
 //! most (INV-51). Keys of nice 0 come in growing order and stay in a plain
-//! list; the others are filed in a wheel that counts virtual ticks. The
-//! smaller of the two first keys wins, so both merge exactly (INV-43).
+//! list. The others are put into buckets of keys, each narrower than half a
+//! step of nice: first in, first out among those that are so close. A bucket
+//! is found by its number, the first one that holds anything by two bitmaps.
+//! The smaller of the two first keys wins (INV-43). Every step takes constant
+//! time.
+//!
+//! No new key is below the insertions' number. A bucket that this has passed
+//! is appended to a list that goes before all buckets, and its place serves
+//! keys to come.
 
 use super::item::{Kind, task_of_rq};
-use crate::wheel::{List, Node, Wheel};
+use crate::sys::memory;
+use crate::wheel::{List, Node};
 use core::ptr;
 
 const NICE_MAX: i64 = 1024;
 
+/// Places for buckets: a power of two, of 64 times 64 at least.
+const PLACES: usize = 8192;
+
 /// One thread's runnable tasks.
 pub struct RunQueue {
     lane: List,
-    niced: Wheel,
+    /// Those with a nice value whose keys the insertions have passed.
+    overdue: List,
+    /// NULL until the first task with a nice value comes.
+    niced: *mut Buckets,
+    /// The number of the first bucket.
+    base: u64,
+    niced_len: u32,
+    /// Bits of a key that a bucket's number leaves out.
+    shift: u32,
     ticks: u64,
     depth: u64,
     len: u32,
 }
 
+/// All-zero is valid, and empty.
+struct Buckets {
+    /// Which words have a bit set.
+    summary: [u64; PLACES / 64 / 64],
+    /// Which lists have a node.
+    words: [u64; PLACES / 64],
+    lists: [List; PLACES],
+}
+
 impl RunQueue {
-    /// Empty. `depth` weighs nice values.
+    /// Empty. `depth`, up to 2^20, weighs nice values.
     pub const fn new(depth: u32) -> Self {
+        // As narrow as the places allow for all keys from the first to the
+        // last, and a power of two.
+        let span = (2 * NICE_MAX as u64 + 1) * depth as u64;
+        let mut shift = 0;
+        while (span >> shift) > PLACES as u64 - 2 {
+            shift += 1;
+        }
         Self {
             lane: List::new(),
-            niced: Wheel::new(0),
+            overdue: List::new(),
+            niced: ptr::null_mut(),
+            base: 0,
+            niced_len: 0,
+            shift,
             ticks: 0,
             depth: depth as u64,
             len: 0,
         }
+    }
+
+    /// Gives the memory of an empty or abandoned queue back.
+    pub fn release(&mut self) {
+        // SAFETY: ours alone; no node is kept in it.
+        unsafe { memory::free(self.niced.cast()) };
+        self.niced = ptr::null_mut();
     }
 
     /// How many tasks wait.
@@ -42,7 +88,7 @@ impl RunQueue {
     /// Whether tasks with a nice value wait.
     #[inline]
     pub fn has_niced(&self) -> bool {
-        !self.niced.is_empty()
+        self.niced_len != 0
     }
 
     /// Adds a task by its run-queue node.
@@ -56,27 +102,72 @@ impl RunQueue {
         unsafe {
             let nice = i64::from((*task_of_rq(node)).nice).clamp(-NICE_MAX, NICE_MAX);
             let key = self.ticks + (nice + NICE_MAX) as u64 * self.depth;
-            if nice == 0 {
+            (*node).set_time(key);
+            if self.niced_len != 0 {
+                self.move_base();
+            }
+            // Without memory for buckets everybody is equal.
+            if nice == 0 || !self.has_buckets() {
                 (*node).tag = Kind::TaskInLane as u8;
-                (*node).set_time(key);
                 self.lane.push_back(node);
             } else {
-                if self.niced.is_empty() {
-                    self.niced.reset(self.ticks);
-                }
-                (*node).tag = Kind::TaskInTree as u8;
-                self.niced.add(node, key, 0);
+                (*node).tag = Kind::TaskInBucket as u8;
+                self.add_niced(node, key >> self.shift);
             }
         }
     }
 
-    // The smallest key of the wheel. What is due already may be older than
-    // the wheel's clock, which the last pop has advanced.
-    fn first_niced(&mut self) -> Option<u64> {
-        // SAFETY: nodes in the wheel stay valid while they are in it.
-        match unsafe { self.niced.peek_due().as_ref() } {
-            Some(due) => Some(due.time()),
-            None => self.niced.next(),
+    fn has_buckets(&mut self) -> bool {
+        if self.niced.is_null() {
+            self.niced = memory::alloc_zeroed(size_of::<Buckets>(), 64).cast();
+        }
+        !self.niced.is_null()
+    }
+
+    /// Empties the buckets that no new key can be for.
+    unsafe fn move_base(&mut self) {
+        while self.base < self.ticks >> self.shift {
+            // SAFETY: a task with a nice value waits, so there are buckets;
+            // the nodes in them are the owner's.
+            unsafe {
+                let buckets = &mut *self.niced;
+                let place = self.base as usize % PLACES;
+                if !buckets.lists[place].is_empty() {
+                    self.overdue.append(&mut buckets.lists[place]);
+                    buckets.clear(place);
+                }
+            }
+            self.base += 1;
+        }
+    }
+
+    unsafe fn add_niced(&mut self, node: *mut Node, bucket: u64) {
+        if self.niced_len == 0 {
+            self.base = self.ticks >> self.shift;
+        }
+        self.niced_len += 1;
+        // SAFETY: has_buckets() said so; the node is unlinked.
+        unsafe {
+            let buckets = &mut *self.niced;
+            let place = bucket as usize % PLACES;
+            buckets.lists[place].push_back(node);
+            buckets.words[place / 64] |= 1 << (place % 64);
+            buckets.summary[place / 64 / 64] |= 1 << (place / 64 % 64);
+        }
+    }
+
+    /// The next one of those with a nice value, NULL if there is none.
+    unsafe fn first_niced(&self) -> *mut Node {
+        if self.niced_len == 0 {
+            return ptr::null_mut();
+        }
+        if !self.overdue.is_empty() {
+            return self.overdue.first();
+        }
+        // SAFETY: a task with a nice value waits, so there are buckets.
+        unsafe {
+            let buckets = &*self.niced;
+            buckets.lists[buckets.first_from(self.base as usize % PLACES)].first()
         }
     }
 
@@ -85,23 +176,19 @@ impl RunQueue {
     /// # Safety
     /// Only the owner thread calls this.
     pub unsafe fn pop(&mut self) -> *mut Node {
-        let niced = self.first_niced();
-        // SAFETY: nodes in the lane stay valid while they are in it.
-        let lane = unsafe { self.lane.first().as_ref() }.map(Node::time);
-        // SAFETY: the queue's nodes are the owner's.
-        let node = unsafe {
-            match (lane, niced) {
+        // SAFETY: the queue's nodes are the owner's, and stay valid while they
+        // are in it.
+        unsafe {
+            let (lane, niced) = (self.lane.first(), self.first_niced());
+            let node = match (lane.as_ref(), niced.as_ref()) {
                 (None, None) => return ptr::null_mut(),
-                (Some(l), n) if n.is_none_or(|n| l <= n) => self.lane.pop_front(),
-                (_, Some(n)) => {
-                    while self.niced.advance(n, usize::MAX) {}
-                    self.niced.pop_due()
-                }
-                (Some(_), None) => unreachable!("a lane without rival was popped above"),
-            }
-        };
-        self.len -= 1;
-        node
+                (Some(l), Some(n)) if n.time() < l.time() => niced,
+                (Some(_), _) => lane,
+                (None, Some(_)) => niced,
+            };
+            self.remove(node);
+            node
+        }
     }
 
     /// Takes a waiting task out.
@@ -109,14 +196,61 @@ impl RunQueue {
     /// # Safety
     /// The node is in this queue; only the owner thread calls this.
     pub unsafe fn remove(&mut self, node: *mut Node) {
+        self.len -= 1;
         // SAFETY: by this function's contract.
         unsafe {
-            match Kind::of(&*node) {
-                Kind::TaskInLane => self.lane.remove(node),
-                _ => self.niced.remove(node),
+            if Kind::of(&*node) == Kind::TaskInLane {
+                return self.lane.remove(node);
+            }
+            self.niced_len -= 1;
+            let bucket = (*node).time() >> self.shift;
+            if bucket < self.base {
+                return self.overdue.remove(node);
+            }
+            let buckets = &mut *self.niced;
+            let place = bucket as usize % PLACES;
+            buckets.lists[place].remove(node);
+            if buckets.lists[place].is_empty() {
+                buckets.clear(place);
             }
         }
-        self.len -= 1;
+    }
+}
+
+impl Buckets {
+    /// Marks a place as empty.
+    fn clear(&mut self, place: usize) {
+        let word = place / 64;
+        self.words[word] &= !(1 << (place % 64));
+        if self.words[word] == 0 {
+            self.summary[word / 64] &= !(1 << (word % 64));
+        }
+    }
+
+    /// The first place that is not empty, from `place` on and around; there is
+    /// one.
+    fn first_from(&self, place: usize) -> usize {
+        let word = place / 64;
+        let here = self.words[word] & (!0 << (place % 64));
+        if here != 0 {
+            return word * 64 + here.trailing_zeros() as usize;
+        }
+        let word = self.first_word_after(word);
+        word * 64 + self.words[word].trailing_zeros() as usize
+    }
+
+    /// The first word after `word`, and around to itself, with a bit set.
+    fn first_word_after(&self, word: usize) -> usize {
+        const GROUPS: usize = PLACES / 64 / 64;
+        let from = (word + 1) % (PLACES / 64);
+        let mut group = from / 64;
+        let mut bits = self.summary[group] & (!0 << (from % 64));
+        // Around, the first group comes again, this time whole.
+        while bits == 0 {
+            group = (group + 1) % GROUPS;
+            bits = self.summary[group];
+        }
+        group * 64 + bits.trailing_zeros() as usize
     }
 }
 
@@ -125,11 +259,16 @@ mod tests {
     use super::*;
     use crate::task::Task;
 
-    /// Pops come in the order of the keys, first in first out among equals,
+    /// Pops come in the order of the keys, first in first out in a bucket,
     /// whatever is inserted between them (INV-43, INV-51; TASK-26, TASK-27).
     #[test]
     fn order_is_that_of_a_sorted_list() {
-        const DEPTH: u32 = 200;
+        for depth in [1, 3, 17, 200, 280, 1 << 20] {
+            order_with(depth);
+        }
+    }
+
+    fn order_with(depth: u32) {
         let mut seed = 88_172_645_463_325_252u64;
         let mut random = move |n: u64| {
             seed ^= seed << 13;
@@ -138,8 +277,9 @@ mod tests {
             seed % n
         };
         for spread in [1u64, 3, 50, 2049] {
-            let mut queue = RunQueue::new(DEPTH);
-            let mut model: Vec<(u64, usize)> = Vec::new();
+            let mut queue = RunQueue::new(depth);
+            // key, number of insertion, task
+            let mut model: Vec<(u64, u64, usize)> = Vec::new();
             let mut tasks: Vec<Box<Task>> = Vec::new();
             let mut idle: Vec<usize> = Vec::new();
             let mut inserted = 0u64;
@@ -158,13 +298,12 @@ mod tests {
                     let nice = random(spread) as i64 - (spread as i64) / 2;
                     tasks[i].nice = nice as i16;
                     inserted += 1;
-                    let key = inserted + (nice + NICE_MAX) as u64 * u64::from(DEPTH);
-                    model.push((key, i));
-                    model.sort_by_key(|&(k, _)| k);
+                    let key = inserted + (nice + NICE_MAX) as u64 * u64::from(depth);
+                    model.push((key, inserted, i));
                     // SAFETY: the task is in no queue.
                     unsafe { queue.insert(&raw mut tasks[i].rq) };
                 } else if what < 6 && !model.is_empty() {
-                    let (_, i) = model.remove(random(model.len() as u64) as usize);
+                    let (_, _, i) = model.remove(random(model.len() as u64) as usize);
                     idle.push(i);
                     // SAFETY: the task is in this queue.
                     unsafe { queue.remove(&raw mut tasks[i].rq) };
@@ -179,14 +318,26 @@ mod tests {
                         .iter()
                         .position(|t| core::ptr::eq(&raw const **t, task_of_rq(node)))
                         .unwrap();
-                    let (key, _) = model[0];
-                    let place = model.iter().position(|&(_, i)| i == got).unwrap();
-                    assert_eq!(model[place].0, key, "spread {spread}");
-                    model.remove(place);
+                    let nice = |i: usize| tasks[i].nice != 0;
+                    let lane = model.iter().filter(|&&(_, _, i)| !nice(i)).min();
+                    let bucket = |&&(key, n, _): &&(u64, u64, usize)| (key >> queue.shift, n);
+                    let niced = model
+                        .iter()
+                        .filter(|&&(_, _, i)| nice(i))
+                        .min_by_key(bucket);
+                    let first = match (lane, niced) {
+                        (Some(l), Some(n)) if n.0 < l.0 => n,
+                        (l, n) => l.or(n).unwrap(),
+                    };
+                    assert_eq!(first.2, got, "spread {spread}");
+                    model.retain(|&(_, _, i)| i != got);
                     idle.push(got);
                 }
                 assert_eq!(queue.len() as usize, model.len());
+                let niced = model.iter().any(|&(_, _, i)| tasks[i].nice != 0);
+                assert_eq!(queue.has_niced(), niced);
             }
+            queue.release();
         }
     }
 }

@@ -158,6 +158,18 @@ impl State {
         })
     }
 
+    /// The same for a tasklet that nobody runs: see [`super::occupied`].
+    #[inline]
+    pub fn begin_tasklet(&self) -> Begin {
+        // PAIRS: as in update.
+        let old = self.0.fetch_and(PERSISTENT, Ordering::AcqRel);
+        if old & KILLED != 0 {
+            Begin::Free
+        } else {
+            Begin::Run(old)
+        }
+    }
+
     /// Whether the running item was killed meanwhile: the caller, who holds
     /// RUNNING, then frees it.
     #[inline]
@@ -174,19 +186,6 @@ impl State {
         self.update(|old| {
             let new = (old | why) & !RUNNING;
             if new & QUEUED == 0 && new & (WOKEN_ANY | KILLED) != 0 {
-                (Some(new | QUEUED), Dropped::Insert)
-            } else {
-                (Some(new), Dropped::Idle)
-            }
-        })
-    }
-
-    /// Ends a tasklet's run. Its wake-ups queue it themselves.
-    #[inline]
-    pub fn drop_running_tasklet(&self) -> Dropped {
-        self.update(|old| {
-            let new = old & !RUNNING;
-            if new & QUEUED == 0 && new & KILLED != 0 {
                 (Some(new | QUEUED), Dropped::Insert)
             } else {
                 (Some(new), Dropped::Idle)
@@ -291,11 +290,15 @@ mod tests {
     #[test]
     fn a_running_tasklet_is_queued_at_once() {
         let s = State::new(F_TASKLET);
+        let occupied = crate::task::occupied::Occupied::new();
         assert_eq!(s.wakeup_tasklet(WOKEN_OTHER), Wakeup::Insert);
-        assert!(matches!(s.begin_run(), Begin::Run(_)));
+        assert!(matches!(occupied.begin(&s), Begin::Run(_)));
         assert_eq!(s.wakeup_tasklet(WOKEN_OTHER), Wakeup::Insert);
-        assert_eq!(s.begin_run(), Begin::Busy);
-        assert_eq!(s.drop_running_tasklet(), Dropped::Idle);
-        assert!(matches!(s.begin_run(), Begin::Run(_)));
+        assert_eq!(occupied.begin(&s), Begin::Busy);
+        occupied.end();
+        assert!(matches!(occupied.begin(&s), Begin::Run(_)));
+        assert_eq!(s.kill(), Kill::Owned);
+        occupied.end();
+        assert_eq!(occupied.begin(&s), Begin::Free);
     }
 }

@@ -445,7 +445,7 @@ impl Tasks {
         // SAFETY: live by contract. Stale for tasks of other threads.
         unsafe {
             (*t).head.state.get() & flags::QUEUED != 0
-                && matches!(Kind::of(&(*t).rq), Kind::TaskInTree | Kind::TaskInLane)
+                && matches!(Kind::of(&(*t).rq), Kind::TaskInBucket | Kind::TaskInLane)
         }
     }
 

@@ -1,0 +1,192 @@
+//! hierarchical_hash_wheel_timer: four wheels of 256 slots, each a `Vec` that
+//! holds entries with the rest of their delay, and a map by which an entry is
+//! cancelled; what it leaves in its slot goes when that comes. For one thread
+//! (no lock). The wheel's date moves when it is told to, so that delays count
+//! from there. Arming an id again replaces its entry.
+
+use std::cell::RefCell;
+use std::ffi::{c_char, c_int, c_void};
+use std::ptr::null;
+use std::rc::Rc;
+use std::slice;
+use std::time::{Duration, Instant};
+
+use hierarchical_hash_wheel_timer::IdOnlyTimerEntry;
+use hierarchical_hash_wheel_timer::wheels::Skip;
+use hierarchical_hash_wheel_timer::wheels::cancellable::QuadWheelWithOverflow;
+
+// As in callout/bench.h.
+const NOTHING: c_int = 0;
+const RESET_IDLE: c_int = 1;
+const RESET_PENDING: c_int = 2;
+const STOP: c_int = 3;
+const CYCLE: c_int = 4;
+const CYCLE_ALONE: c_int = 5;
+const EXPIRE: c_int = 9;
+
+#[repr(C)]
+pub struct Step {
+    timer: u32,
+    ms: u32,
+    _cpu: u32,
+}
+
+#[repr(C)]
+pub struct Peer {
+    name: *const c_char,
+    ops: u32,
+    open: extern "C" fn(*const c_int) -> *const c_char,
+    make: extern "C" fn(u32) -> bool,
+    drop: extern "C" fn(),
+    refresh: extern "C" fn(),
+    run: unsafe extern "C" fn(c_int, *const Step, u32),
+    inside: *const c_void,
+}
+
+type Entry = IdOnlyTimerEntry<u32>;
+
+struct Contestant {
+    wheel: QuadWheelWithOverflow<Entry>,
+    begin: Instant,
+    /// The wheel's date and the loop's, in milliseconds.
+    at: u32,
+    now: u32,
+}
+
+thread_local! {
+    static CONTESTANT: RefCell<Option<Contestant>> = const { RefCell::new(None) };
+}
+
+fn with<T>(f: impl FnOnce(&mut Contestant) -> T) -> T {
+    CONTESTANT.with_borrow_mut(|c| f(c.as_mut().unwrap()))
+}
+
+extern "C" fn open(_cores: *const c_int) -> *const c_char {
+    null()
+}
+
+extern "C" fn make(_n: u32) -> bool {
+    CONTESTANT.set(Some(Contestant {
+        wheel: QuadWheelWithOverflow::new(),
+        begin: Instant::now(),
+        at: 0,
+        now: 0,
+    }));
+    true
+}
+
+extern "C" fn drop_all() {
+    CONTESTANT.set(None);
+}
+
+extern "C" fn refresh() {
+    with(|c| c.now = c.begin.elapsed().as_millis() as u32)
+}
+
+impl Contestant {
+    fn start(&mut self, step: &Step) {
+        let delay = Duration::from_millis((self.now - self.at + step.ms).into());
+        let entry = Rc::new(Entry {
+            id: step.timer,
+            delay,
+        });
+        let _ = self.wheel.insert_ref_with_delay(entry, delay);
+    }
+
+    fn stop(&mut self, step: &Step) {
+        let _ = self.wheel.cancel(&step.timer);
+    }
+
+    fn expire(&mut self, n: u32) {
+        let mut fired = 0;
+        while fired < n {
+            let now = self.begin.elapsed().as_millis() as u32;
+            while self.at < now {
+                match self.wheel.can_skip() {
+                    Skip::None => {
+                        fired += self.wheel.tick().len() as u32;
+                        self.at += 1;
+                    }
+                    Skip::Millis(most) => {
+                        let ms = most.min(now - self.at);
+                        self.wheel.skip(ms);
+                        self.at += ms;
+                    }
+                    Skip::Empty => {
+                        assert_eq!(fired, n, "timers were lost");
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}
+
+// As in callout/loops.h.
+#[inline(always)]
+fn finish() {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 has the instruction.
+    unsafe {
+        std::arch::x86_64::_mm_lfence();
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+}
+
+/// # Safety
+/// `steps` are `n`.
+unsafe extern "C" fn run(op: c_int, steps: *const Step, n: u32) {
+    with(|c| {
+        if op == EXPIRE {
+            return c.expire(n);
+        }
+        // SAFETY: by this function's contract.
+        let steps = unsafe { slice::from_raw_parts(steps, n as usize) };
+        match op {
+            NOTHING => steps.iter().for_each(|s| {
+                std::hint::black_box(s);
+            }),
+            RESET_IDLE | RESET_PENDING => steps.iter().for_each(|s| c.start(s)),
+            STOP => steps.iter().for_each(|s| c.stop(s)),
+            CYCLE => steps.iter().for_each(|s| {
+                c.stop(s);
+                c.start(s);
+            }),
+            CYCLE_ALONE => steps.iter().for_each(|s| {
+                c.stop(s);
+                c.start(s);
+                finish();
+            }),
+            _ => {}
+        }
+    })
+}
+
+struct List([*const Peer; 2]);
+// SAFETY: nobody writes to it.
+unsafe impl Sync for List {}
+// SAFETY: as above.
+unsafe impl Sync for Peer {}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn contestants() -> *const *const Peer {
+    static WHEEL: Peer = Peer {
+        name: c"hierarchical_hash_wheel_timer".as_ptr(),
+        ops: 1 << NOTHING
+            | 1 << RESET_IDLE
+            | 1 << RESET_PENDING
+            | 1 << STOP
+            | 1 << CYCLE
+            | 1 << CYCLE_ALONE
+            | 1 << EXPIRE,
+        open,
+        make,
+        drop: drop_all,
+        refresh,
+        run,
+        inside: null(),
+    };
+    static LIST: List = List([&WHEEL, null()]);
+    LIST.0.as_ptr()
+}
