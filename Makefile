@@ -274,11 +274,13 @@ fuzz: ## feeds the parsers with anything, FUZZ_SECONDS (600) each (not part of c
 MIGRATIONS ?= 10000000
 STICK_SECONDS ?= 30
 POOL_SECONDS ?= 60
-.PHONY: stress migrations stick-stress pool-stress
-stress: ## callout migrations, stick tables of a millisecond, pools on an unmapping allocator: plain and under both sanitizers
+TASK_SECONDS ?= 60
+.PHONY: stress migrations stick-stress pool-stress task-stress timer-stress
+stress: ## callout migrations, stick tables of a millisecond, pools on an unmapping allocator, tasks, a million timers: plain and under both sanitizers
 	$(Q)for sanitizer in '' thread address; do \
-		POOL_SECONDS="$${POOL_SECONDS:-30}" \
-			$(MAKE) --no-print-directory SANITIZE=$$sanitizer migrations stick-stress pool-stress || exit 1; \
+		POOL_SECONDS="$${POOL_SECONDS:-30}" TASK_SECONDS="$${TASK_SECONDS:-30}" \
+			$(MAKE) --no-print-directory SANITIZE=$$sanitizer migrations stick-stress pool-stress task-stress \
+			timer-stress || exit 1; \
 	done
 
 migrations: $(BUILD)/c-tests/stress/callout_migration
@@ -292,6 +294,14 @@ stick-stress: $(BUILD)/c-tests/stress/stick_table
 pool-stress: $(BUILD)/c-tests/stress/pool
 	$(call say,RUN,$<)
 	$(Q)$(STAGE_ENV) TSAN_OPTIONS="halt_on_error=1 $$TSAN_OPTIONS" $< $(POOL_SECONDS)
+
+task-stress: $(BUILD)/c-tests/stress/task
+	$(call say,RUN,$<)
+	$(Q)$(STAGE_ENV) TSAN_OPTIONS="halt_on_error=1 $$TSAN_OPTIONS" $< $(TASK_SECONDS)
+
+timer-stress: $(BUILD)/c-tests/stress/task_timers
+	$(call say,RUN,$<)
+	$(Q)$(STAGE_ENV) TSAN_OPTIONS="halt_on_error=1 $$TSAN_OPTIONS" $< $(TASK_SECONDS)
 
 # --- the rest --------------------------------------------------------------
 

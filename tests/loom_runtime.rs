@@ -4,7 +4,8 @@
 use keel::runtime::isolation::Isolation;
 use keel::runtime::sleep::{Sleeper, Wake};
 use keel::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use keel::sync::{Inbox, Link, UnsafeCell};
+use keel::sync::{Inbox, Link, ThreadSet, UnsafeCell};
+use keel::task::lookout::Lookout;
 use keel::task::presence::Presence;
 use loom::sync::Arc;
 use loom::thread;
@@ -271,5 +272,170 @@ fn isolation_against_a_return_to_work() {
         t.join().unwrap();
         // SAFETY: the other has ended.
         w.data.with(|d| assert_eq!(unsafe { *d }, 2));
+    });
+}
+
+/// Three threads with shared timers and one lookout: a filer, a thread that
+/// wakes up for something long, and one that sleeps.
+struct Watch {
+    lookout: Lookout,
+    sleeper: [Sleeper; 3],
+    /// The earliest date that is filed; `NEVER`: none.
+    next: AtomicUsize,
+    /// What makes a sleeping thread look again.
+    eventfd: [AtomicUsize; 3],
+    /// Until when each sleeps, for good; 0: it does not.
+    sleeps: [AtomicUsize; 3],
+}
+
+const NEVER: usize = 1000;
+
+impl Watch {
+    fn new(next: usize) -> Arc<Self> {
+        Arc::new(Self {
+            lookout: Lookout::new(),
+            sleeper: [(); 3].map(|()| Sleeper::new()),
+            next: AtomicUsize::new(next),
+            eventfd: [(); 3].map(|()| AtomicUsize::new(0)),
+            sleeps: [(); 3].map(|()| AtomicUsize::new(0)),
+        })
+    }
+
+    fn wake(&self, set: ThreadSet) {
+        set.for_each(|k| {
+            if self.sleeper[k].wake_if_asleep() == Wake::Signal {
+                self.eventfd[k].fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+
+    fn file(&self, date: usize) {
+        self.next.store(date, Ordering::Relaxed);
+        self.wake(self.lookout.reckon(date as u64));
+    }
+
+    fn goes_long(&self, me: usize) {
+        if self.lookout.give_up(me) && self.next.load(Ordering::Relaxed) != NEVER {
+            self.wake(self.lookout.appoint());
+        }
+    }
+
+    /// As far as the poll: until when it sleeps there.
+    fn goes_to_sleep(&self, me: usize) {
+        let mut until = NEVER + 1;
+        if !self.sleeper[me].announce() {
+            self.sleeper[me].awake();
+            until = 0;
+        } else if self.lookout.sleeps(me) {
+            self.lookout
+                .until(me, self.next.load(Ordering::Relaxed) as u64);
+            until = self.next.load(Ordering::Relaxed);
+        }
+        self.sleeps[me].store(until, Ordering::Relaxed);
+    }
+
+    fn wakes_up(&self, me: usize) {
+        self.sleeps[me].store(0, Ordering::Relaxed);
+        self.sleeper[me].awake();
+        self.lookout.awake(me);
+    }
+
+    /// When nobody moves any more, a date is reckoned with by somebody who
+    /// sleeps, or who was told to look again; or nobody sleeps.
+    fn check(&self) {
+        let date = self.next.load(Ordering::Relaxed);
+        let mut asleep = 0;
+        let mut covered = date == NEVER;
+        for k in 0..3 {
+            let until = self.sleeps[k].load(Ordering::Relaxed);
+            asleep += usize::from(until != 0);
+            covered |=
+                until != 0 && (until <= date || self.eventfd[k].load(Ordering::Relaxed) != 0);
+        }
+        assert!(
+            covered || asleep == 0,
+            "a date that no sleeper reckons with"
+        );
+    }
+}
+
+/// A date is filed while one thread goes to sleep, and another, the lookout,
+/// has something long to do.
+#[test]
+fn a_date_is_reckoned_with_while_the_lookout_changes() {
+    explore(Some(3), || {
+        let w = Watch::new(NEVER);
+        w.goes_to_sleep(0);
+        let (u, v) = (w.clone(), w.clone());
+        let long = thread::spawn(move || {
+            u.wakes_up(0);
+            u.goes_long(0);
+        });
+        let sleepy = thread::spawn(move || v.goes_to_sleep(1));
+        w.file(5);
+        long.join().unwrap();
+        sleepy.join().unwrap();
+        w.check();
+    });
+}
+
+/// The lookout has something long to do, and so has, at the same moment, the
+/// one that it appoints; a third thread is the next.
+#[test]
+fn the_office_finds_a_sleeper() {
+    explore(Some(3), || {
+        let w = Watch::new(5);
+        w.goes_to_sleep(0);
+        let (u, v) = (w.clone(), w.clone());
+        w.goes_to_sleep(1);
+        let long = thread::spawn(move || {
+            u.wakes_up(0);
+            u.goes_long(0);
+            u.goes_to_sleep(0);
+        });
+        let too = thread::spawn(move || {
+            v.wakes_up(1);
+            v.goes_long(1);
+        });
+        long.join().unwrap();
+        too.join().unwrap();
+        w.check();
+    });
+}
+
+/// The one that is appointed was about to wake up, and has it taken back,
+/// while a third thread goes to sleep.
+#[test]
+fn the_office_is_offered_until_somebody_has_it() {
+    explore(Some(3), || {
+        let w = Watch::new(5);
+        w.goes_to_sleep(0);
+        w.goes_to_sleep(1);
+        let (u, v) = (w.clone(), w.clone());
+        let long = thread::spawn(move || {
+            u.wakes_up(0);
+            u.goes_long(0);
+        });
+        let too = thread::spawn(move || {
+            v.wakes_up(1);
+            v.goes_long(1);
+        });
+        w.goes_to_sleep(2);
+        long.join().unwrap();
+        too.join().unwrap();
+        w.check();
+    });
+}
+
+/// An earlier date comes while the lookout goes to sleep.
+#[test]
+fn an_earlier_date_reaches_the_lookout() {
+    explore(None, || {
+        let w = Watch::new(9);
+        let u = w.clone();
+        let lookout = thread::spawn(move || u.goes_to_sleep(0));
+        w.file(5);
+        lookout.join().unwrap();
+        w.check();
     });
 }

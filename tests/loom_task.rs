@@ -31,6 +31,8 @@ struct Task {
     mail: AtomicUsize,
     /// What the last run found there.
     read: AtomicUsize,
+    /// What the killer did before; whoever frees comes after it.
+    will: UnsafeCell<u32>,
     freed: AtomicUsize,
 }
 
@@ -42,6 +44,7 @@ impl Task {
             body: UnsafeCell::new(0),
             mail: AtomicUsize::new(0),
             read: AtomicUsize::new(0),
+            will: UnsafeCell::new(0),
             freed: AtomicUsize::new(0),
         }
     }
@@ -89,6 +92,8 @@ impl Task {
     fn free(&self) {
         // SAFETY: whoever frees is alone; loom checks.
         self.body.with_mut(|b| unsafe { *b = 99 });
+        // SAFETY: as above.
+        self.will.with_mut(|w| assert_eq!(unsafe { *w }, 1));
         assert_eq!(self.freed.fetch_add(1, Ordering::Relaxed), 0, "freed twice");
     }
 }
@@ -175,6 +180,8 @@ fn task_41_kill_against_wakeup_and_run() {
         let (u, v) = (t.clone(), t.clone());
         let waker = thread::spawn(move || u.wake(WOKEN_OTHER));
         let killer = thread::spawn(move || {
+            // SAFETY: before the kill it is the killer's; loom checks.
+            v.will.with_mut(|w| unsafe { *w = 1 });
             if v.state.kill() == Kill::Owned {
                 v.link();
             }
@@ -246,6 +253,8 @@ fn timer_hold_against_kill() {
                 u.link();
             }
         });
+        // SAFETY: before the kill it is the killer's; loom checks.
+        t.will.with_mut(|w| unsafe { *w = 1 });
         if t.state.kill() == Kill::Owned {
             t.link();
         }

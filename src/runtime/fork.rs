@@ -47,6 +47,7 @@ fn child() {
             core.vanished.fetch_or(gone, Ordering::Relaxed);
             core.dedicated.forget();
             core.isolation.only(me);
+            core.tasks.lookout.nobody_sleeps();
         }
         life_lock().force_unlock(true);
     }

@@ -38,6 +38,7 @@ pub mod home;
 pub mod item;
 #[cfg(not(loom))]
 mod life;
+pub mod lookout;
 pub mod occupied;
 pub mod presence;
 #[cfg(not(loom))]
@@ -64,6 +65,7 @@ pub use engine::{Caller, Config, Pools, Tasks};
 
 #[cfg(not(loom))]
 mod engine {
+    use super::lookout::Lookout;
     use super::presence::Presence;
     use super::profile::Profiles;
     use super::scheduler::{NEVER, Scheduler};
@@ -110,6 +112,8 @@ mod engine {
         pub(super) pools: Pools,
         pub(super) presence: Presence,
         pub(super) profiles: Profiles,
+        /// Which of the sleeping threads reckons with everybody's timers.
+        pub lookout: Lookout,
         scheds: *mut Scheduler,
         n: usize,
     }
@@ -138,6 +142,7 @@ mod engine {
                 pools,
                 presence: Presence::new(),
                 profiles,
+                lookout: Lookout::new(),
                 scheds,
                 n,
             })

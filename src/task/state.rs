@@ -184,7 +184,9 @@ impl State {
     /// RUNNING, then frees it.
     #[inline]
     pub fn killed(&self) -> bool {
-        self.get() & KILLED != 0
+        // PAIRS: kill's Release: what the killer did with the item comes
+        // before its end.
+        self.0.load(Ordering::Acquire) & KILLED != 0
     }
 
     /// Ends what RUNNING protected and adds `why`. Reasons that arrived

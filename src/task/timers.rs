@@ -151,10 +151,15 @@ impl Tasks {
         let before = sched.next_shared();
         sched.publish_next(&mut wheel);
         drop(wheel);
-        if date < before && by.tid != Some(k) {
-            self.heir(k)
+        if date >= before {
+            return ThreadSet::EMPTY;
+        }
+        // Its owner may be busy when the date comes, even if that is the caller.
+        let lookout = self.lookout.reckon(date);
+        if by.tid == Some(k) {
+            lookout
         } else {
-            ThreadSet::EMPTY
+            lookout.and(self.heir(k))
         }
     }
 
@@ -386,15 +391,27 @@ impl Tasks {
         (next != NEVER).then_some(next)
     }
 
-    /// The next date in the shared wheels of others who are not `asleep`:
-    /// they may be too busy to serve it.
-    pub fn next_of_others(&self, me: usize, asleep: u64) -> Option<u64> {
-        let mut next = NEVER;
-        for k in 0..self.nbthread() {
-            if k != me && asleep & (1 << k) == 0 {
-                next = next.min(self.sched(k).next_shared());
-            }
+    /// The next date in the other threads' shared wheels, [`NEVER`] if there
+    /// is none.
+    pub fn next_of_others(&self, me: usize) -> u64 {
+        (0..self.nbthread())
+            .filter(|&k| k != me)
+            .map(|k| self.sched(k).next_shared())
+            .min()
+            .unwrap_or(NEVER)
+    }
+
+    /// Thread `me`, the lookout perhaps, is going to do something that may
+    /// take long: somebody else has to reckon with what is filed.
+    #[inline]
+    pub fn pass_lookout_on(&self, me: usize) -> ThreadSet {
+        if !self.lookout.give_up(me) {
+            return ThreadSet::EMPTY;
         }
-        (next != NEVER).then_some(next)
+        let own = self.sched(me).next_shared();
+        match own.min(self.next_of_others(me)) {
+            NEVER => ThreadSet::EMPTY,
+            _ => self.lookout.appoint(),
+        }
     }
 }
