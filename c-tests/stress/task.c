@@ -58,19 +58,20 @@ struct item {
 
 static const struct {
 	unsigned int slots, depth, low_latency, profiling, spin_us;
-	int leave; /* threads leave one turn in so many */
+	int leave;   /* threads leave one turn in so many */
+	int sleep;   /* every other thread does nothing but sleep until it is woken */
 } rounds[] = {
-	{ 16, 0, 0, 0, 0, 200 },
-	{ 400, 7, 1, 0, 0, 1000 },
-	{ 64, 1, 0, 1, 50, 50 },
-	{ SLOTS, 0, 0, 0, 0, 3000 },
+	{ 16, 0, 0, 0, 0, 200, 0 },
+	{ 400, 7, 1, 0, 0, 1000, 1 },
+	{ 64, 1, 0, 1, 50, 50, 0 },
+	{ SLOTS, 0, 0, 0, 0, 3000, 1 },
 };
 
 static struct item *items;
 static atomic_uint made;
 static struct item *_Atomic slot[SLOTS];
 static unsigned int slots;
-static int leaves;
+static int leaves, sleeps;
 static atomic_int over, quit;
 static atomic_ulong turn_of[THREADS + FOREIGN];
 static atomic_ulong total_runs, total_kills, total_ends, total_leaves, total_wakes;
@@ -341,10 +342,11 @@ static void *keel_thread(void *arg)
 
 	must(keel_thread_enter(id) == 0, "thread %u cannot enter", id);
 	while (!atomic_load(&over)) {
-		for (unsigned int burst = dice(8); burst; burst--)
+		int sleepy = sleeps && id % 2 == 0;
+
+		for (unsigned int burst = sleepy ? 0 : dice(8); burst; burst--)
 			one_step(id);
-		/* Some sleep: wake-ups must reach them. */
-		keel_poll_once(dice(4) ? 0 : (int)dice(200));
+		keel_poll_once(sleepy ? -1 : dice(4) ? 0 : (int)dice(200));
 		atomic_fetch_add_explicit(&turn_of[id], 1, memory_order_relaxed);
 		if (leaves && dice((unsigned int)leaves) == 0) {
 			keel_thread_leave();
@@ -414,17 +416,48 @@ static struct item *owed(void)
 	return NULL;
 }
 
+/* Every wake-up is followed by a run, however long that takes here. */
+static void settle(void)
+{
+	uint64_t limit = keel_now_ns() + HANG * 1000000000ull;
+	struct item *it;
+
+	while ((it = owed()) && keel_now_ns() < limit)
+		nap(1000);
+	must(!it, "kind %d, state %#x: a wake-up is lost, of %lu asked for the last run saw %lu", it->kind,
+	     it->task ? it->task->state : it->tasklet->state, atomic_load(&it->asked), atomic_load(&it->seen));
+}
+
+/* Once more, when all that may are asleep, and no timer ends that. */
+static void wake_all(void)
+{
+	nap(30000);
+	for (unsigned int s = 0; s < slots; s++) {
+		struct item *it = atomic_load(&slot[s]);
+
+		if (!it || !hold(it))
+			continue;
+		atomic_fetch_add(&it->asked, 1);
+		if (it->task)
+			task_wakeup(it->task, TASK_WOKEN_MSG);
+		else
+			tasklet_wakeup_on(it->tasklet, (int)it->thread);
+		atomic_fetch_sub(&it->users, 1);
+		settle();
+	}
+}
+
 static void round_of(unsigned int number, double seconds)
 {
 	struct keel_config cfg = KEEL_CONFIG_INIT;
 	pthread_t th[THREADS + FOREIGN];
-	struct item *it;
 	uint64_t limit;
 	unsigned int n;
 
 	number %= ARRAY(rounds);
 	slots = rounds[number].slots;
 	leaves = rounds[number].leave;
+	sleeps = rounds[number].sleep;
 	cfg.nbthread = THREADS;
 	cfg.maxsock = 256;
 	cfg.runqueue_depth = rounds[number].depth;
@@ -447,11 +480,8 @@ static void round_of(unsigned int number, double seconds)
 	atomic_store(&over, 1);
 	for (size_t i = THREADS; i < THREADS + FOREIGN; i++)
 		pthread_join(th[i], NULL);
-	/* Every wake-up is followed by a run, however long that takes here. */
-	for (limit = keel_now_ns() + HANG * 1000000000ull; (it = owed()) && keel_now_ns() < limit;)
-		nap(1000);
-	must(!it, "kind %d, state %#x: a wake-up is lost, of %lu asked for the last run saw %lu", it->kind,
-	     it->task ? it->task->state : it->tasklet->state, atomic_load(&it->asked), atomic_load(&it->seen));
+	settle();
+	wake_all();
 	atomic_store(&quit, 1);
 	for (unsigned int i = 0; i < THREADS; i++)
 		wake_thread((int)i);

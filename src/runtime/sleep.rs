@@ -85,11 +85,6 @@ impl Sleeper {
     pub fn is_notified(&self) -> bool {
         self.0.load(Ordering::Relaxed) == NOTIFIED
     }
-
-    /// Whether the thread sleeps, or is about to.
-    pub fn is_asleep(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == SLEEPING
-    }
 }
 
 impl Default for Sleeper {
