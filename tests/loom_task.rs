@@ -60,6 +60,13 @@ impl Task {
         }
     }
 
+    /// The killer's last act, after whatever it did with the task.
+    fn kill(&self) -> Kill {
+        // SAFETY: before the kill it is the killer's; loom checks.
+        self.will.with_mut(|w| unsafe { *w = 1 });
+        self.state.kill()
+    }
+
     /// One turn of the scheduler: true if it ran or freed the task.
     fn turn(&self) -> bool {
         if !self.queued.swap(false, Ordering::AcqRel) {
@@ -160,7 +167,7 @@ fn task_21_destroy_against_a_dequeue() {
         t.wake(WOKEN_OTHER);
         let u = t.clone();
         let destroyer = thread::spawn(move || {
-            if u.state.kill() == Kill::Owned {
+            if u.kill() == Kill::Owned {
                 u.free();
             }
         });
@@ -180,9 +187,7 @@ fn task_41_kill_against_wakeup_and_run() {
         let (u, v) = (t.clone(), t.clone());
         let waker = thread::spawn(move || u.wake(WOKEN_OTHER));
         let killer = thread::spawn(move || {
-            // SAFETY: before the kill it is the killer's; loom checks.
-            v.will.with_mut(|w| unsafe { *w = 1 });
-            if v.state.kill() == Kill::Owned {
+            if v.kill() == Kill::Owned {
                 v.link();
             }
         });
@@ -203,7 +208,7 @@ fn task_39_kill_against_a_cancelled_run() {
         t.wake(WOKEN_OTHER);
         let u = t.clone();
         let killer = thread::spawn(move || {
-            if u.state.kill() == Kill::Owned {
+            if u.kill() == Kill::Owned {
                 u.link();
             }
         });
@@ -253,9 +258,7 @@ fn timer_hold_against_kill() {
                 u.link();
             }
         });
-        // SAFETY: before the kill it is the killer's; loom checks.
-        t.will.with_mut(|w| unsafe { *w = 1 });
-        if t.state.kill() == Kill::Owned {
+        if t.kill() == Kill::Owned {
             t.link();
         }
         scanner.join().unwrap();
@@ -812,11 +815,7 @@ impl Tasklet {
         }
         match self.occupied.begin(&self.state) {
             Begin::Busy => self.link(me),
-            Begin::Free => {
-                // SAFETY: whoever frees is alone; loom checks.
-                self.body.with_mut(|b| unsafe { *b = 99 });
-                assert_eq!(self.freed.fetch_add(1, Ordering::Relaxed), 0, "freed twice");
-            }
+            Begin::Free => self.free(),
             Begin::Run(_) => {
                 // SAFETY: one handler runs at a time, or loom fails the model.
                 self.body.with_mut(|b| unsafe { *b += 1 });
@@ -825,6 +824,12 @@ impl Tasklet {
                 self.occupied.end();
             }
         }
+    }
+
+    fn free(&self) {
+        // SAFETY: whoever frees is alone; loom checks.
+        self.body.with_mut(|b| unsafe { *b = 99 });
+        assert_eq!(self.freed.fetch_add(1, Ordering::Relaxed), 0, "freed twice");
     }
 
     /// What is left, after both threads have ended.
@@ -871,6 +876,33 @@ fn a_tasklet_is_freed_after_its_run() {
             let t = t.clone();
             thread::spawn(move || {
                 t.kill(1);
+                t.turn(1);
+            })
+        };
+        t.turn(0);
+        other.join().unwrap();
+        t.rest();
+        assert_eq!(t.freed.load(Ordering::Relaxed), 1);
+    });
+}
+
+/// The same where it is not killed but freed by another thread, which should
+/// not be: that finds it idle, queued or occupied, and no fourth.
+#[test]
+fn a_tasklet_is_not_freed_under_its_run() {
+    explore(None, || {
+        let t = Tasklet::new();
+        t.wake(0);
+        let other = {
+            let t = t.clone();
+            thread::spawn(move || {
+                if t.state.kill() == Kill::Owned {
+                    if t.occupied.is_taken() {
+                        t.link(1);
+                    } else {
+                        t.free();
+                    }
+                }
                 t.turn(1);
             })
         };

@@ -393,7 +393,7 @@ pub unsafe extern "C" fn tasklet_init(tl: *mut tasklet) {
 pub unsafe extern "C" fn tasklet_free(tl: *mut tasklet) {
     if !tl.is_null() {
         // SAFETY: live by the caller's word.
-        unsafe { engine().free_tasklet(tl.cast(), caller()) };
+        runtime::wake(unsafe { engine().free_tasklet(tl.cast(), caller()) });
     }
 }
 

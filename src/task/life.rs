@@ -121,7 +121,7 @@ impl Tasks {
     /// # Safety
     /// `tl` is live and came from [`Tasks::new_tasklet`]; nobody wakes it any
     /// more.
-    pub unsafe fn free_tasklet(&self, tl: *mut Tasklet, by: Caller) {
+    pub unsafe fn free_tasklet(&self, tl: *mut Tasklet, by: Caller) -> ThreadSet {
         // SAFETY: live by contract; the branches say who owns what.
         unsafe {
             if let Some(me) = by.tid {
@@ -131,13 +131,19 @@ impl Tasks {
                     (*own).current = ptr::null_mut();
                     self.remove_tasklet(tl, by);
                     self.free_pooled(tl, by);
-                    return;
+                    return ThreadSet::EMPTY;
                 }
                 self.remove_tasklet(tl, by);
             }
             match (*tl).head.state.kill() {
-                Kill::Owned => self.free_pooled(tl, by),
-                Kill::Deferred => {}
+                // Its handler runs on another thread, which should not be: the
+                // scheduler frees it when that has ended.
+                Kill::Owned if (*tl).occupied.is_taken() => self.enqueue_tasklet(tl, None, by),
+                Kill::Owned => {
+                    self.free_pooled(tl, by);
+                    ThreadSet::EMPTY
+                }
+                Kill::Deferred => ThreadSet::EMPTY,
             }
         }
     }

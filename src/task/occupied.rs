@@ -45,6 +45,13 @@ impl Occupied {
         state.begin_tasklet()
     }
 
+    /// Whether the handler runs, for who has just killed the tasklet.
+    #[inline]
+    pub fn is_taken(&self) -> bool {
+        // PAIRS: end's Release.
+        self.0.load(Ordering::Acquire) != 0
+    }
+
     /// Ends the run. The tasklet must not be touched any more: another thread
     /// may have it.
     #[inline]
