@@ -188,8 +188,8 @@ static double excused_time(void)
 	return (double)sum / 1e9;
 }
 
-/* The kernel's figures of the threads that handle timers. */
-static int figures[THREADS + MOVERS];
+/* The kernel's figures of the threads that handle timers: descriptors, plus 1. */
+static atomic_int figures[THREADS + MOVERS];
 static atomic_uint n_figures;
 
 static void watch_me(void)
@@ -197,7 +197,7 @@ static void watch_me(void)
 	char path[64];
 
 	snprintf(path, sizeof(path), "/proc/self/task/%d/schedstat", (int)gettid());
-	figures[atomic_fetch_add(&n_figures, 1)] = open(path, O_RDONLY | O_CLOEXEC);
+	atomic_store(&figures[atomic_fetch_add(&n_figures, 1)], open(path, O_RDONLY | O_CLOEXEC) + 1);
 }
 
 /* ns that a thread has waited for a processor; 0 where the kernel does not say. */
@@ -220,7 +220,7 @@ static void *observes(void *arg)
 		uint64_t begin = keel_now_ns();
 
 		for (unsigned int i = 0; i < THREADS + MOVERS; i++) {
-			uint64_t now = waited(figures[i]), more = now - before[i];
+			uint64_t now = waited(atomic_load(&figures[i]) - 1), more = now - before[i];
 
 			if (before[i] && more > MS / 2)
 				remember(&late_machine, last - more, keel_now_ns());

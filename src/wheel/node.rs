@@ -40,10 +40,12 @@ impl Node {
         }
     }
 
-    /// Whether the node is on a list or in a wheel.
+    /// Whether the node is on a list or in a wheel. One that travels through an
+    /// [`Inbox`](crate::sync::Inbox) is not, and may be asked meanwhile: its
+    /// first word, `next`, is another thread's then.
     #[inline]
     pub const fn is_linked(&self) -> bool {
-        !self.next.is_null()
+        !self.prev.is_null()
     }
 
     /// The date at which the node is filed, or was last.
