@@ -48,7 +48,8 @@ struct timer {
 
 static struct timer *timers;
 static unsigned int n_timers;
-static atomic_int over, stop_probes;
+/* Before <measuring> nothing counts. */
+static atomic_int measuring, over, stop_probes;
 static atomic_ulong moved, fired;
 
 /* --- lateness -------------------------------------------------------------- */
@@ -63,6 +64,8 @@ static void note(struct lateness *l, uint64_t ns)
 {
 	uint64_t b = ns / 10000, worst = atomic_load_explicit(&l->worst, memory_order_relaxed);
 
+	if (!atomic_load(&measuring))
+		return;
 	atomic_fetch_add_explicit(&l->count[b < BUCKETS ? b : BUCKETS - 1], 1, memory_order_relaxed);
 	atomic_fetch_add_explicit(&l->total, 1, memory_order_relaxed);
 	if (ns > 2 * MS)
@@ -101,8 +104,11 @@ static struct windows {
 
 static void remember(struct windows *w, uint64_t from, uint64_t to)
 {
-	unsigned int n = atomic_fetch_add(&w->n, 1);
+	unsigned int n;
 
+	if (!atomic_load(&measuring))
+		return;
+	n = atomic_fetch_add(&w->n, 1);
 	if (n < WINDOWS)
 		w->at[n] = (struct window){ from, to };
 }
@@ -381,9 +387,7 @@ int main(int argc, char **argv)
 		must(pthread_create(&th[i], NULL, loops, (void *)i) == 0, "no thread");
 	while (atomic_load(&cpus.entered) < THREADS)
 		nap(1000);
-	/* Until here nothing is a measurement. */
-	memset(&of_timers, 0, sizeof(of_timers));
-	memset(&late_timers, 0, sizeof(late_timers));
+	atomic_store(&measuring, 1);
 	for (size_t i = 0; i < (size_t)n_cpu; i++)
 		must(pthread_create(&probe[i], NULL, probes, (void *)i) == 0, "no thread");
 	cpu = busy();
@@ -402,8 +406,8 @@ int main(int argc, char **argv)
 		pthread_join(probe[i], NULL);
 	pthread_join(observer, NULL);
 	for (unsigned int i = 0; i < THREADS + MOVERS; i++)
-		if (figures[i] >= 0)
-			close(figures[i]);
+		if (atomic_load(&figures[i]) > 0)
+			close(atomic_load(&figures[i]) - 1);
 	print("timers:", &of_timers);
 	print("the machine:", &of_machine);
 	own = of_keel(&worst);
