@@ -3,8 +3,8 @@
 //! A task's key is the number of the insertion plus its nice value times the
 //! run queue's depth, so that a nice task waits for that many others at the
 //! most (INV-51). Keys of nice 0 come in growing order and stay in a plain
-//! list. The others are put into buckets of keys, each narrower than half a
-//! step of nice: first in, first out among those that are so close. A bucket
+//! list. The others are put into buckets of keys, none wider than a step of
+//! nice: first in, first out among those that are so close. A bucket
 //! is found by its number, the first one that holds anything by two bitmaps.
 //! The smaller of the two first keys wins (INV-43). Every step takes constant
 //! time.
@@ -21,7 +21,7 @@ use core::ptr;
 const NICE_MAX: i64 = 1024;
 
 /// Places for buckets: a power of two, of 64 times 64 at least.
-const PLACES: usize = 8192;
+const PLACES: usize = 4096;
 
 /// One thread's runnable tasks.
 pub struct RunQueue {
@@ -95,6 +95,7 @@ impl RunQueue {
     ///
     /// # Safety
     /// The caller holds the task's ticket and the node is unlinked.
+    #[inline]
     pub unsafe fn insert(&mut self, node: *mut Node) {
         self.ticks += 1;
         self.len += 1;
@@ -156,37 +157,46 @@ impl RunQueue {
         }
     }
 
-    /// The next one of those with a nice value, NULL if there is none.
-    unsafe fn first_niced(&self) -> *mut Node {
-        if self.niced_len == 0 {
-            return ptr::null_mut();
-        }
-        if !self.overdue.is_empty() {
-            return self.overdue.first();
-        }
-        // SAFETY: a task with a nice value waits, so there are buckets.
-        unsafe {
-            let buckets = &*self.niced;
-            buckets.lists[buckets.first_from(self.base as usize % PLACES)].first()
-        }
-    }
-
     /// Takes the task that is to start next, NULL if there is none.
     ///
     /// # Safety
     /// Only the owner thread calls this.
+    #[inline]
     pub unsafe fn pop(&mut self) -> *mut Node {
-        // SAFETY: the queue's nodes are the owner's, and stay valid while they
-        // are in it.
+        // SAFETY: by this function's contract.
+        let node = unsafe {
+            if self.niced_len == 0 {
+                self.lane.pop_front()
+            } else {
+                self.pop_first()
+            }
+        };
+        self.len -= u32::from(!node.is_null());
+        node
+    }
+
+    /// The same while a task with a nice value waits, without the count.
+    unsafe fn pop_first(&mut self) -> *mut Node {
+        // SAFETY: a task with a nice value waits, so there are buckets; the
+        // queue's nodes are the owner's, and stay valid while they are in it.
         unsafe {
-            let (lane, niced) = (self.lane.first(), self.first_niced());
-            let node = match (lane.as_ref(), niced.as_ref()) {
-                (None, None) => return ptr::null_mut(),
-                (Some(l), Some(n)) if n.time() < l.time() => niced,
-                (Some(_), _) => lane,
-                (None, Some(_)) => niced,
+            let buckets = &mut *self.niced;
+            let (list, place) = if self.overdue.is_empty() {
+                let place = buckets.first_from(self.base as usize % PLACES);
+                (&raw mut buckets.lists[place], Some(place))
+            } else {
+                (&raw mut self.overdue, None)
             };
-            self.remove(node);
+            let lane = self.lane.first();
+            if !lane.is_null() && (*lane).time() <= (*(*list).first()).time() {
+                return self.lane.pop_front();
+            }
+            self.niced_len -= 1;
+            let node = (*list).pop_front();
+            match place {
+                Some(place) if (*list).is_empty() => buckets.clear(place),
+                _ => {}
+            }
             node
         }
     }
