@@ -47,14 +47,15 @@ pub struct Task {
     pub lat_time: u64,
     /// Sum of the time spent in the handler, ns; with profiling.
     pub cpu_time: u64,
-    /// Its place in an inbox, the run queue or a class list.
-    pub(super) rq: Node,
-    /// Its place in a wait queue.
-    pub(super) wq: Node,
-    /// Whose shared wait queue holds `wq`: [`Home`](super::home::Home).
-    pub(super) home: super::home::Home,
     /// The earliest date that others asked for and no run has seen yet.
     pub(super) request: Request,
+    /// Whose shared wait queue holds `wq`: [`Home`](super::home::Home).
+    pub(super) home: super::home::Home,
+    /// Its place in an inbox, the run queue or a class list.
+    pub(super) rq: Node,
+    /// Its place in a wait queue: last, since a run without a date leaves it
+    /// alone.
+    pub(super) wq: Node,
 }
 
 /// A unit of work without either: "call me soon".
@@ -70,7 +71,7 @@ pub struct Tasklet {
     pub(super) rq: Node,
 }
 
-const _: () = assert!(offset_of!(Task, rq) == 64 && offset_of!(Task, wq) == 96);
+const _: () = assert!(offset_of!(Task, rq) == 72 && size_of::<Task>() == 136);
 const _: () = assert!(size_of::<Tasklet>() == 64);
 
 /// What a node in a run queue or list belongs to.

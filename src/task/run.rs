@@ -3,7 +3,7 @@
 use super::engine::{Caller, Tasks};
 use super::item::{Head, Kind, Task, Tasklet, task_of_rq, tasklet_of_rq};
 use super::scheduler::{CLASSES, HEAVY, NORMAL, Scheduler, URGENT};
-use super::state::Begin;
+use super::state::{Begin, Dropped};
 use crate::sync::ThreadSet;
 use crate::sync::atomic::Ordering;
 use crate::wheel::Node;
@@ -152,15 +152,14 @@ impl Tasks {
         let mut done = 0;
         let mut class = URGENT;
         while class < CLASSES {
+            // SAFETY: the owner thread calls, here and below.
+            unsafe { (*own).current_class = Some(class) };
             while quota[class] > 0 {
-                // SAFETY: the owner thread calls, here and below; take's node
-                // comes with its ticket.
+                // SAFETY: as above; take's node comes with its ticket.
                 let node = unsafe { Self::take(sched, class) };
                 if node.is_null() {
                     break;
                 }
-                // SAFETY: as above.
-                unsafe { (*own).current_class = Some(class) };
                 // SAFETY: as above.
                 match unsafe { self.run_item::<PROFILED>(me, class, node, clock) } {
                     Ran::Counted => {
@@ -179,6 +178,8 @@ impl Tasks {
                     let (mask, waiting) = unsafe { ((*own).class_mask, (*own).run.len()) };
                     if let Some(c) = (0..class).find(|&c| mask & (1 << c) != 0 && quota[c] > 0) {
                         class = c;
+                        // SAFETY: as above.
+                        unsafe { (*own).current_class = Some(class) };
                     } else if class > NORMAL && waiting != 0 {
                         // SAFETY: as above.
                         unsafe { (*own).current_class = None };
@@ -289,8 +290,8 @@ impl Tasks {
             if !alive {
                 return;
             }
-            let by = clock.caller();
             if (*t).head.state.killed() {
+                let by = clock.caller();
                 self.unlink_timer(&*t, by);
                 self.free_task(t, by);
                 return;
@@ -299,9 +300,13 @@ impl Tasks {
             let mut wakes = ThreadSet::EMPTY;
             let owes = task
                 .dated()
-                .end_run(|date| wakes = self.file(task, date, by));
-            let wakes = wakes.and(self.dropped(owes, t, by));
-            clock.wake(wakes);
+                .end_run(|date| wakes = self.file(task, date, clock.caller()));
+            if owes == Dropped::Insert {
+                wakes = wakes.and(self.enqueue_task(t, clock.caller()));
+            }
+            if wakes != ThreadSet::EMPTY {
+                clock.wake(wakes);
+            }
         }
     }
 

@@ -43,6 +43,7 @@ impl Tasks {
     }
 
     // Hands a node to another thread, and says what it is.
+    #[inline(never)]
     unsafe fn send(&self, node: *mut Node, kind: Kind, to: usize) -> ThreadSet {
         // SAFETY: the ticket makes the node ours until its receiver takes it.
         unsafe {
@@ -91,6 +92,7 @@ impl Tasks {
     ///
     /// # Safety
     /// The caller holds the ticket.
+    #[inline]
     pub(super) unsafe fn enqueue_task(&self, t: *mut Task, by: Caller) -> ThreadSet {
         // SAFETY: the ticket's holder may write the task's queueing fields.
         unsafe {
@@ -200,8 +202,11 @@ impl Tasks {
             if node.is_null() {
                 return false;
             }
-            sched.counters.runnable.sub(1);
-            Self::append(sched, NORMAL, node);
+            // Runnable before and after.
+            (*own).classes[NORMAL].push_back(node);
+            (*own).class_mask |= 1 << NORMAL;
+            (*own).tasks_in_list += 1;
+            (*node).tag = Kind::Task.in_class(NORMAL);
         }
         true
     }
@@ -305,6 +310,7 @@ impl Tasks {
     ///
     /// # Safety
     /// The caller holds the ticket.
+    #[inline]
     pub(super) unsafe fn enqueue_tasklet(
         &self,
         tl: *mut Tasklet,
