@@ -51,11 +51,11 @@ pub struct Task {
     pub(super) request: Request,
     /// Whose shared wait queue holds `wq`: [`Home`](super::home::Home).
     pub(super) home: super::home::Home,
-    /// Its place in an inbox, the run queue or a class list.
-    pub(super) rq: Node,
-    /// Its place in a wait queue: last, since a run without a date leaves it
-    /// alone.
+    /// Its place in a wait queue.
     pub(super) wq: Node,
+    /// Its place in an inbox, the run queue or a class list: last, since who
+    /// moves a date leaves it alone.
+    pub(super) rq: Node,
 }
 
 /// A unit of work without either: "call me soon".
@@ -71,7 +71,7 @@ pub struct Tasklet {
     pub(super) rq: Node,
 }
 
-const _: () = assert!(offset_of!(Task, rq) == 72 && size_of::<Task>() == 136);
+const _: () = assert!(offset_of!(Task, wq) == 72 && size_of::<Task>() == 136);
 const _: () = assert!(size_of::<Tasklet>() == 64);
 
 /// What a node in a run queue or list belongs to.
