@@ -54,16 +54,8 @@ impl Registry {
     pub unsafe fn alloc_nocache(&self, pool: &Head, from: usize) -> *mut u8 {
         self.freeze(pool);
         let object = pool.obtain(0);
-        if object.is_null() {
-            pool.counters.failed.fetch_add(1, Ordering::Relaxed);
-            return object;
-        }
-        // SAFETY: the object is this pool's and in our hands.
-        unsafe {
-            pool.mark_live(object, from);
-            pool.fill(object, 0);
-        }
-        object
+        // SAFETY: an object, if there is one, is this pool's and ours.
+        unsafe { pool.hand_out(object, 0, from) }
     }
 
     /// Gives an object straight back to the system.
@@ -116,16 +108,8 @@ impl Registry {
         if object.is_null() && caches {
             object = pool.refill_anyhow(local, from);
         }
-        if object.is_null() {
-            pool.counters.failed.fetch_add(1, Ordering::Relaxed);
-            return object;
-        }
-        // SAFETY: the object is this pool's and in our hands.
-        unsafe {
-            pool.mark_live(object, from);
-            pool.fill(object, flags);
-        }
-        object
+        // SAFETY: an object, if there is one, is this pool's and ours.
+        unsafe { pool.hand_out(object, flags, from) }
     }
 
     /// The rest of [`free`](Self::free) where the cache is closed or full.
@@ -181,6 +165,24 @@ impl Head {
             unsafe { object.write_bytes(0, self.size() as usize) };
         }
         Some(object)
+    }
+
+    /// Ends an allocation off the fast path: marks and fills the object, or
+    /// counts a failure where it is NULL.
+    ///
+    /// # Safety
+    /// The object is NULL, or this pool's and in the caller's hands.
+    unsafe fn hand_out(&self, object: *mut u8, flags: u32, from: usize) -> *mut u8 {
+        if object.is_null() {
+            self.counters.failed.fetch_add(1, Ordering::Relaxed);
+            return object;
+        }
+        // SAFETY: by this function's contract.
+        unsafe {
+            self.mark_live(object, from);
+            self.fill(object, flags);
+        }
+        object
     }
 
     /// Takes an object out of a cache that the fast path leaves alone.
