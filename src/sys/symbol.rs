@@ -1,6 +1,6 @@
 //! Which place in the program an address is.
 
-use core::ffi::CStr;
+use core::ffi::{CStr, c_char, c_void};
 use core::mem::MaybeUninit;
 use core::ptr;
 
@@ -15,41 +15,40 @@ pub struct Place {
 
 /// The place of `address`.
 pub fn place(address: usize) -> Place {
-    let mut info = MaybeUninit::<libc::Dl_info>::zeroed();
-    // SAFETY: any address may be asked about; all-zero bytes are a Dl_info,
-    // and what it then names ends with a 0 and stays as long as its file is
-    // mapped: the caller is one of its functions.
-    unsafe {
-        let at = ptr::without_provenance(address);
-        if libc::dladdr(at, info.as_mut_ptr()) == 0 {
-            return Place {
-                file: None,
-                function: None,
-            };
-        }
-        let info = info.assume_init();
-        let named = |name: *const core::ffi::c_char, start: *mut core::ffi::c_void| {
-            if name.is_null() {
-                return None;
-            }
-            let name = CStr::from_ptr(name).to_str().ok()?;
-            Some((name, address.wrapping_sub(start.addr())))
+    let Some(info) = look_up(address) else {
+        return Place {
+            file: None,
+            function: None,
         };
-        Place {
-            file: named(info.dli_fname, info.dli_fbase)
-                .map(|(path, offset)| (path.rsplit('/').next().unwrap_or(path), offset)),
-            function: named(info.dli_sname, info.dli_saddr),
+    };
+    let named = |name: *const c_char, start: *mut c_void| {
+        if name.is_null() {
+            return None;
         }
+        // SAFETY: what is named ends with a 0 and stays as long as its file is
+        // mapped: the caller is one of its functions.
+        let name = unsafe { CStr::from_ptr(name) }.to_str().ok()?;
+        Some((name, address.wrapping_sub(start.addr())))
+    };
+    Place {
+        file: named(info.dli_fname, info.dli_fbase)
+            .map(|(path, offset)| (path.rsplit('/').next().unwrap_or(path), offset)),
+        function: named(info.dli_sname, info.dli_saddr),
     }
 }
 
 /// Where the file starts that is mapped at `address`.
 pub fn file_start(address: usize) -> Option<usize> {
-    let mut info = MaybeUninit::<libc::Dl_info>::zeroed();
-    // SAFETY: as in place().
+    look_up(address).map(|info| info.dli_fbase.addr())
+}
+
+/// What the dynamic linker knows of `address`.
+fn look_up(address: usize) -> Option<libc::Dl_info> {
+    let mut info = MaybeUninit::zeroed();
+    // SAFETY: any address may be asked about; all-zero bytes are a Dl_info.
     unsafe {
-        let at = ptr::without_provenance(address);
-        (libc::dladdr(at, info.as_mut_ptr()) != 0).then(|| info.assume_init().dli_fbase.addr())
+        let found = libc::dladdr(ptr::without_provenance(address), info.as_mut_ptr());
+        (found != 0).then(|| info.assume_init())
     }
 }
 
