@@ -79,16 +79,6 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// No object.
-    pub const EMPTY: Self = Self {
-        first: ptr::null_mut(),
-    };
-
-    /// True without objects.
-    pub fn is_empty(&self) -> bool {
-        self.first.is_null()
-    }
-
     /// Ties `objects` together.
     ///
     /// # Safety
@@ -405,7 +395,7 @@ mod tests {
         let list = SharedList::new();
         assert!(list.pop().is_none());
         list.push(tie(&objects[..3], 1));
-        list.push(Cluster::EMPTY);
+        list.push(tie(&[], 1));
         list.push(tie(&objects[3..], 1));
         assert_eq!(untie(list.pop().unwrap(), 1).len(), 2);
         assert_eq!(untie(list.pop().unwrap(), 1).len(), 3);
