@@ -1358,7 +1358,7 @@ START_TEST(task_52_flags_neither_appear_nor_vanish)
 }
 END_TEST
 
-/* Wakes itself, takes its time, and in the end goes. */
+/* Wakes itself, takes its time, and in the end, after the longest run, goes. */
 static uint64_t woken_at;
 
 static struct task *takes_time(struct task *t, void *ctx, unsigned int state)
@@ -1371,6 +1371,8 @@ static struct task *takes_time(struct task *t, void *ctx, unsigned int state)
 		/* of four runs; it waited between them, not while they went on */
 		ck_assert_uint_ge(t->cpu_time, 4 * 2000000);
 		ck_assert_uint_le(t->lat_time + t->cpu_time, begin - woken_at);
+		while (keel_now_ns() < begin + 10000000)
+			;
 		task_destroy(t);
 		return NULL;
 	}
@@ -1382,11 +1384,28 @@ static struct task *takes_time(struct task *t, void *ctx, unsigned int state)
 
 START_TEST(task_53_profiling_of_what_wakes_itself_and_goes)
 {
+	char line[512], unit = 0;
+	double total = 0;
+	int calls = 0, p[2];
+	FILE *dump;
+
 	start_with(1, 0, 0, 1);
 	woken_at = keel_now_ns();
 	task_wakeup(with(task_new_here(), takes_time, NULL), TASK_WOKEN_OTHER);
 	turns(10);
 	ck_assert_int_eq(atomic_load(&runs), 5);
+	ck_assert_int_eq(pipe(p), 0);
+	ck_assert_int_gt(keel_dump_tasks(p[1]), 0);
+	close(p[1]);
+	dump = fdopen(p[0], "r");
+	ck_assert_ptr_nonnull(dump);
+	/* the only line that begins with two numbers is that of the handler */
+	while (fgets(line, sizeof(line), dump) && sscanf(line, "%d %lf%c", &calls, &total, &unit) != 3)
+		;
+	fclose(dump);
+	ck_assert_int_eq(calls, 5);
+	/* milliseconds, or even seconds */
+	ck_assert_msg(unit == ' ' || (unit == 'm' && total >= 4 * 2 + 10), "%.2f%c", total, unit);
 	empty();
 }
 END_TEST
