@@ -334,6 +334,13 @@ impl Drop for Sums {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pool::{self, Registry};
+    use crate::sync::ThreadSet;
+    use crate::task::run::Clock;
+    use crate::task::{Caller, Config, Pools, flags};
+    use core::array;
+    use core::cell::Cell;
+    use core::ffi::c_void;
 
     fn sums(profiles: &Profiles) -> Vec<Sum> {
         Sums::new(profiles).unwrap().each().to_vec()
@@ -419,6 +426,167 @@ mod tests {
                 profile.row(0x5555_5555_4000 + i * step).add(0, 0);
             }
             assert_eq!(profile.other.calls.get(), 0, "steps of {step}");
+        }
+    }
+
+    /// An engine whose only thread turns when told.
+    struct Alone {
+        tasks: Tasks,
+        runs: Cell<u32>,
+    }
+
+    impl Clock for Alone {
+        fn caller(&self) -> Caller<'_> {
+            self.by(Some(0))
+        }
+
+        fn wake(&self, _: ThreadSet) {}
+    }
+
+    impl Alone {
+        fn new() -> Self {
+            let registry: &'static Registry = Box::leak(Box::new(Registry::new()));
+            let pool = |name: &[u8], size: usize| -> &'static pool::Head {
+                let head = registry.create(name, size as u32, 0, 0).unwrap();
+                // SAFETY: the registry is never dropped.
+                unsafe { head.as_ref() }
+            };
+            let pools = Pools {
+                registry,
+                tasks: pool(b"task", size_of::<Task>()),
+                tasklets: pool(b"tasklet", size_of::<Tasklet>()),
+            };
+            let config = Config {
+                depth: 200,
+                low_latency: false,
+                profiling: true,
+            };
+            let tasks = Tasks::new(1, config, 0, pools).unwrap();
+            tasks.enter(0);
+            let runs = Cell::new(0);
+            Self { tasks, runs }
+        }
+
+        fn by(&self, tid: Option<usize>) -> Caller<'_> {
+            Caller {
+                tid,
+                local: None,
+                now: 0,
+            }
+        }
+
+        fn task(&self, process: Process) -> *mut Task {
+            let t = self.tasks.new_task(1, self.caller());
+            // SAFETY: new, and of this thread.
+            unsafe { self.set(&mut (*t).head, process) };
+            t
+        }
+
+        fn tasklet(&self, process: Process) -> *mut Tasklet {
+            let tl = self.tasks.new_tasklet(self.caller());
+            // SAFETY: as above.
+            unsafe { self.set(&mut (*tl).head, process) };
+            tl
+        }
+
+        fn set(&self, head: &mut Head, process: Process) {
+            head.process = Some(process);
+            head.context = ptr::from_ref(self).cast_mut().cast();
+        }
+
+        /// What is known of the only handler once it has run `runs` times.
+        fn after(&self, runs: u32) -> Sum {
+            while self.runs.get() < runs {
+                // SAFETY: this is the thread.
+                unsafe { self.tasks.process_runnable(0, self) };
+            }
+            let [sum] = sums(&self.tasks.profiles)[..] else {
+                panic!("one handler ran");
+            };
+            sum
+        }
+    }
+
+    unsafe extern "C" fn counts(t: *mut Task, alone: *mut c_void, _: u32) -> *mut Task {
+        // SAFETY: the context of all items here.
+        let alone = unsafe { &*alone.cast::<Alone>() };
+        alone.runs.set(alone.runs.get() + 1);
+        t
+    }
+
+    const RUNS: u32 = 4;
+    const BUSY: u64 = 1_000_000;
+
+    /// Takes its time and wakes itself; in the last run it goes instead.
+    unsafe extern "C" fn works(t: *mut Task, alone: *mut c_void, state: u32) -> *mut Task {
+        let end = now() + BUSY;
+        while now() < end {}
+        // SAFETY: as above.
+        let alone = unsafe { &*alone.cast::<Alone>() };
+        alone.runs.set(alone.runs.get() + 1);
+        let last = alone.runs.get() == RUNS;
+        let (tasks, by) = (&alone.tasks, alone.caller());
+        // SAFETY: nobody else knows the item.
+        let _ = unsafe {
+            match (state & flags::F_TASKLET != 0, last) {
+                (false, false) => tasks.wakeup(t, flags::WOKEN_OTHER, by),
+                (false, true) => tasks.destroy_task(t, by),
+                (true, false) => tasks.wakeup_tasklet(t.cast(), None, by),
+                (true, true) => tasks.free_tasklet(t.cast(), by),
+            }
+        };
+        if last { ptr::null_mut() } else { t }
+    }
+
+    #[test]
+    fn task_53_what_wakes_itself_and_goes_is_accounted() {
+        for tasklet in [false, true] {
+            let alone = Alone::new();
+            let begin = now();
+            // SAFETY: new, and of this thread.
+            let _ = unsafe {
+                if tasklet {
+                    let tl = alone.tasklet(works);
+                    alone.tasks.wakeup_tasklet(tl, None, alone.caller())
+                } else {
+                    let t = alone.task(works);
+                    alone.tasks.wakeup(t, flags::WOKEN_OTHER, alone.caller())
+                }
+            };
+            let sum = alone.after(RUNS);
+            assert_eq!(sum.calls, RUNS.into());
+            assert!(sum.time >= u64::from(RUNS) * BUSY, "{sum:?}");
+            assert!(sum.time <= now() - begin, "{sum:?}");
+        }
+    }
+
+    #[test]
+    fn task_54_no_wait_began_before_its_wakeup() {
+        let alone = Alone::new();
+        let (tasks, me, other) = (&alone.tasks, alone.caller(), alone.by(None));
+        let begin = now();
+        let t: [_; 4] = array::from_fn(|_| alone.task(counts));
+        let tl: [_; 3] = array::from_fn(|_| alone.tasklet(counts));
+        // SAFETY: new, and of this thread.
+        unsafe {
+            let _ = tasks.wakeup(t[0], flags::WOKEN_MSG, me);
+            let _ = tasks.wakeup(t[1], flags::WOKEN_MSG, other);
+            let _ = tasks.wakeup_instant(t[2], flags::WOKEN_MSG, me);
+            let _ = tasks.wakeup_instant(t[3], flags::WOKEN_MSG, other);
+            let _ = tasks.wakeup_tasklet(tl[0], None, me);
+            let _ = tasks.wakeup_tasklet(tl[1], Some(0), other);
+            tasks.wakeup_after(ptr::null_mut(), tl[2], 0);
+        }
+        let sum = alone.after(7);
+        assert!(sum.longest_latency <= now() - begin, "{sum:?}");
+        // SAFETY: none is queued.
+        unsafe {
+            for t in t {
+                let _ = tasks.destroy_task(t, me);
+            }
+            for tl in tl {
+                let _ = tasks.free_tasklet(tl, me);
+            }
         }
     }
 }
