@@ -864,18 +864,16 @@ fn a_tasklet_runs_on_one_thread_at_a_time() {
     });
 }
 
-/// INV-34, 48: a tasklet that is killed while it runs elsewhere is freed once,
-/// when that run has ended.
-#[test]
-fn a_tasklet_is_freed_after_its_run() {
-    explore(None, || {
+/// A tasklet runs on one thread while another does away with it, and nobody
+/// wakes it any more: it is freed once.
+fn freed_once(end: fn(&Tasklet)) {
+    explore(None, move || {
         let t = Tasklet::new();
-        // Nobody wakes it once it is killed.
         t.wake(0);
         let other = {
             let t = t.clone();
             thread::spawn(move || {
-                t.kill(1);
+                end(&t);
                 t.turn(1);
             })
         };
@@ -886,29 +884,24 @@ fn a_tasklet_is_freed_after_its_run() {
     });
 }
 
+/// INV-34, 48: a tasklet that is killed while it runs elsewhere is freed once,
+/// when that run has ended.
+#[test]
+fn a_tasklet_is_freed_after_its_run() {
+    freed_once(|t| t.kill(1));
+}
+
 /// The same where it is not killed but freed by another thread, which should
 /// not be: that finds it idle, queued or occupied, and no fourth.
 #[test]
 fn a_tasklet_is_not_freed_under_its_run() {
-    explore(None, || {
-        let t = Tasklet::new();
-        t.wake(0);
-        let other = {
-            let t = t.clone();
-            thread::spawn(move || {
-                if t.state.kill() == Kill::Owned {
-                    if t.occupied.is_taken() {
-                        t.link(1);
-                    } else {
-                        t.free();
-                    }
-                }
-                t.turn(1);
-            })
-        };
-        t.turn(0);
-        other.join().unwrap();
-        t.rest();
-        assert_eq!(t.freed.load(Ordering::Relaxed), 1);
+    freed_once(|t| {
+        if t.state.kill() == Kill::Owned {
+            if t.occupied.is_taken() {
+                t.link(1);
+            } else {
+                t.free();
+            }
+        }
     });
 }
