@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "../goals.h"
 #include "driver.h"
 
 void print_preface(int rounds, int ms)
@@ -89,19 +90,6 @@ void print_figure(enum figure f)
 }
 
 /* --- goals ------------------------------------------------------------------ */
-
-enum bound { AT_MOST, AT_LEAST };
-
-static void want(const char *what, double is, enum bound bound, double goal)
-{
-	const char *sign = bound == AT_MOST ? "≤" : "≥";
-
-	if (isnan(is))
-		printf("| %s | – | %s %.2f | not measured |\n", what, sign, goal);
-	else
-		printf("| %s | %.2f | %s %.2f | %s |\n", what, is, sign, goal,
-		       (bound == AT_MOST ? is <= goal : is >= goal) ? "met" : "missed");
-}
 
 static double against(enum figure f, int column, int mine, int theirs)
 {

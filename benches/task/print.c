@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "../goals.h"
 #include "driver.h"
 
 /* malloc's and free's pair on the machine for which the goals in ns were set. */
@@ -105,19 +106,6 @@ void print_entries(void)
 }
 
 /* --- goals -------------------------------------------------------------------------- */
-
-enum bound { AT_MOST, AT_LEAST };
-
-static void want(const char *what, double is, enum bound bound, double goal)
-{
-	const char *sign = bound == AT_MOST ? "≤" : "≥";
-
-	if (isnan(is))
-		printf("| %s | – | %s %.2f | not measured |\n", what, sign, goal);
-	else
-		printf("| %s | %.2f | %s %.2f | %s |\n", what, is, sign, goal,
-		       (bound == AT_MOST ? is <= goal : is >= goal) ? "met" : "missed");
-}
 
 static double timer(enum figure f, const char *who)
 {
