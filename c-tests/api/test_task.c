@@ -14,6 +14,7 @@
 
 #include <keel/keel.h>
 
+#include "loops.h"
 #include "suite.h"
 
 static void start(unsigned int nbthread)
@@ -724,58 +725,12 @@ END_TEST
 
 /* -- several threads ----------------------------------------------------- */
 
-static atomic_int in_loop;
-
 static struct task *ticks_forever(struct task *t, void *ctx, unsigned int state)
 {
 	(void)ctx;
 	(void)state;
 	t->expire = date(10);
 	return t;
-}
-
-static int note_loop(unsigned int tid, void *arg)
-{
-	(void)tid;
-	(void)arg;
-	atomic_fetch_add(&in_loop, 1);
-	return 0;
-}
-
-static void *run_all(void *arg)
-{
-	(void)arg;
-	ck_assert_int_eq(keel_run(note_loop, NULL), 0);
-	return NULL;
-}
-
-/* Starts <n> threads in their loops beside the test's own, unregistered. */
-static pthread_t start_loops(unsigned int n)
-{
-	struct keel_config cfg = KEEL_CONFIG_INIT;
-	pthread_t th;
-
-	cfg.nbthread = n;
-	cfg.maxsock = 1024;
-	ck_assert_int_eq(keel_init(&cfg), 0);
-	pthread_create(&th, NULL, run_all, NULL);
-	while (atomic_load(&in_loop) < (int)n)
-		usleep(1000);
-	return th;
-}
-
-static void stop_loops(pthread_t th)
-{
-	keel_stop();
-	pthread_join(th, NULL);
-	keel_deinit();
-}
-
-static void wait_for(const atomic_int *flag, int value)
-{
-	for (int i = 0; i < 10000 && atomic_load(flag) < value; i++)
-		usleep(1000);
-	ck_assert_int_ge(atomic_load(flag), value);
 }
 
 /* TASK-48: a sleeping thread is really woken, long before its poll timeout. */
@@ -797,9 +752,7 @@ START_TEST(remote_wakeups_reach_sleepers)
 	}
 	task_kill(t);
 	tasklet_kill(tl);
-	for (int i = 0; i < 5000 && total_allocated_tasks(); i++)
-		usleep(1000);
-	ck_assert_int_eq(total_allocated_tasks(), 0);
+	all_gone();
 	stop_loops(th);
 }
 END_TEST
@@ -887,9 +840,7 @@ START_TEST(task_43_one_instance_at_a_time)
 	task_kill(t);
 	tasklet_set_tid(tl, 0);
 	tasklet_kill(tl);
-	for (int i = 0; i < 5000 && total_allocated_tasks(); i++)
-		usleep(1000);
-	ck_assert_int_eq(total_allocated_tasks(), 0);
+	all_gone();
 	stop_loops(th);
 }
 END_TEST
@@ -953,9 +904,7 @@ START_TEST(task_1_foreign_threads_move_shared_timers)
 	ck_assert_int_gt(before, 0);
 	for (int i = 0; i < 200; i++)
 		task_kill(crowd[i]);
-	for (int i = 0; i < 5000 && total_allocated_tasks(); i++)
-		usleep(1000);
-	ck_assert_int_eq(total_allocated_tasks(), 0);
+	all_gone();
 	last = task_with(task_new_anywhere(), ticks_forever);
 	task_destroy(last);
 	stop_loops(th);
@@ -992,10 +941,7 @@ START_TEST(task_9_kill_and_destroy_at_random)
 		pthread_create(&c[i], NULL, churn, (void *)i);
 	for (int i = 0; i < 3; i++)
 		pthread_join(c[i], NULL);
-	for (int i = 0; i < 5000 && (total_allocated_tasks() || total_run_queues()); i++)
-		usleep(1000);
-	ck_assert_int_eq(total_allocated_tasks(), 0);
-	ck_assert_int_eq(total_run_queues(), 0);
+	all_gone();
 	stop_loops(th);
 }
 END_TEST

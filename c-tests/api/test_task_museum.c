@@ -14,6 +14,7 @@
 
 #include <keel/keel.h>
 
+#include "loops.h"
 #include "panic.h"
 #include "suite.h"
 
@@ -130,61 +131,6 @@ static struct task *endless(struct task *t, void *ctx, unsigned int state)
 	return t;
 }
 
-/* -- several threads in their loops, beside the test's own ------------------- */
-
-static atomic_int in_loop;
-static int (*prepare)(void);
-
-static int note_loop(unsigned int tid, void *arg)
-{
-	(void)tid;
-	(void)arg;
-	if (prepare && prepare())
-		return 1;
-	atomic_fetch_add(&in_loop, 1);
-	return 0;
-}
-
-static void *run_all(void *arg)
-{
-	(void)arg;
-	ck_assert_int_eq(keel_run(note_loop, NULL), 0);
-	return NULL;
-}
-
-static pthread_t start_loops(unsigned int n)
-{
-	struct keel_config cfg = KEEL_CONFIG_INIT;
-	pthread_t th;
-
-	cfg.nbthread = n;
-	cfg.maxsock = 256;
-	ck_assert_int_eq(keel_init(&cfg), 0);
-	pthread_create(&th, NULL, run_all, NULL);
-	while (atomic_load(&in_loop) < (int)n)
-		usleep(1000);
-	return th;
-}
-
-static void wait_for(const atomic_int *flag, int value)
-{
-	for (int i = 0; i < 10000 && atomic_load(flag) < value; i++)
-		usleep(1000);
-	ck_assert_int_ge(atomic_load(flag), value);
-}
-
-/* What was killed is gone by and by. */
-static void stop_loops(pthread_t th)
-{
-	for (int i = 0; i < 10000 && (total_allocated_tasks() || total_run_queues()); i++)
-		usleep(1000);
-	ck_assert_int_eq(total_allocated_tasks(), 0);
-	ck_assert_int_eq(total_run_queues(), 0);
-	keel_stop();
-	pthread_join(th, NULL);
-	keel_deinit();
-}
-
 /* -- timers ---------------------------------------------------------------- */
 
 /* The panic names the task's handler and both threads. */
@@ -280,6 +226,7 @@ START_TEST(task_2_3_25_unbound_tasks_of_a_millisecond)
 	}
 	for (int i = 0; i < CROWD; i++)
 		task_kill(crowd[i]);
+	all_gone();
 	stop_loops(th);
 }
 END_TEST
@@ -317,6 +264,7 @@ START_TEST(task_4_6_a_date_given_during_the_run_counts_after_it)
 		wait_for(&runs, 2 * i);
 	}
 	task_kill(t);
+	all_gone();
 	stop_loops(th);
 }
 END_TEST
@@ -342,6 +290,7 @@ START_TEST(task_5_nobody_waits_for_a_handler)
 		while (i < 20 && state_of(t) & (TASK_RUNNING | TASK_QUEUED))
 			usleep(10);
 	}
+	all_gone();
 	stop_loops(th);
 }
 END_TEST
@@ -371,6 +320,7 @@ START_TEST(task_7_woken_and_freed_while_its_timer_expires)
 		for (int i = 0; i < CROWD; i++)
 			task_wakeup(crowd[i], TASK_WOKEN_MSG);
 	}
+	all_gone();
 	stop_loops(th);
 }
 END_TEST
@@ -649,6 +599,7 @@ START_TEST(task_29_none_of_a_few_is_left_over)
 	}
 	for (int i = 0; i < 8; i++)
 		task_kill(t[i]);
+	all_gone();
 	stop_loops(th);
 }
 END_TEST
@@ -1216,6 +1167,7 @@ START_TEST(task_48_sleepers_are_really_woken)
 	task_kill(t[0]);
 	task_kill(t[1]);
 	tasklet_kill(tl);
+	all_gone();
 	stop_loops(th);
 }
 END_TEST
@@ -1236,6 +1188,7 @@ START_TEST(task_49_no_thread_sleeps_on_its_work)
 			usleep(10);
 	}
 	task_kill(t);
+	all_gone();
 	stop_loops(th);
 }
 END_TEST
@@ -1354,6 +1307,7 @@ START_TEST(task_52_flags_neither_appear_nor_vanish)
 	atomic_store(&hammering, 0);
 	pthread_join(waker, NULL);
 	task_kill(t);
+	all_gone();
 	stop_loops(th);
 }
 END_TEST
@@ -1525,6 +1479,7 @@ START_TEST(task_57_the_beginning_may_use_everything)
 	prepare = uses_everything;
 	th = start_loops(2);
 	wait_for(&runs, 2);
+	all_gone();
 	stop_loops(th);
 	close(made_fd[0][1]);
 	close(made_fd[1][1]);
