@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* What the benchmarks with plugins have in common: clocks, chance, cores, the
- * plugins beside the program, and goals. */
+/* What the benchmarks with plugins have in common: clocks, chance, cores, and
+ * the plugins beside the program. */
 
 #ifndef MEASURE_H
 #define MEASURE_H
@@ -75,11 +75,6 @@ static inline int by_value(const void *a, const void *b)
 	double x = *(const double *)a, y = *(const double *)b;
 
 	return (x > y) - (x < y);
-}
-
-static inline void goal(const char *what, double is, double most)
-{
-	printf("| %s | %.2f | %.2f | %s |\n", what, is, most, is <= most ? "met" : "missed");
 }
 
 static inline void pin_to(int core)

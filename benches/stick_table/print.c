@@ -2,6 +2,7 @@
 /* The tables, in Markdown. */
 
 #define _GNU_SOURCE
+#include "../goals.h"
 #include "../measure.h"
 #include "driver.h"
 
@@ -76,34 +77,25 @@ static int find(const char *name)
 	return -1;
 }
 
-/* A goal that lacks a figure is left out, with a line. */
-static void want(const char *what, double is, double most)
-{
-	if (isnan(is))
-		printf("| %s | – | %.2f | not measured |\n", what, most);
-	else
-		goal(what, is, most);
-}
-
 void print_goals(void)
 {
 	static const char *const beaten[] = { "moka", "dashmap", "mutex + uthash" };
 	int lfht = find("liburcu lfht");
 
 	printf("\n| %s | is | goal | |\n| --- | --- | --- | --- |\n", peers[0]->name);
-	want("hit, 10k uniform, one thread, ns", median(F_HIT, COLUMN(SMALL, UNIFORM), 0), 45);
-	want("hit, 10k uniform, each of two threads, ns", median(F_HIT_2, COLUMN(SMALL, UNIFORM), 0), 70);
+	want("hit, 10k uniform, one thread, ns", median(F_HIT, COLUMN(SMALL, UNIFORM), 0), AT_MOST, 45);
+	want("hit, 10k uniform, each of two threads, ns", median(F_HIT_2, COLUMN(SMALL, UNIFORM), 0), AT_MOST, 70);
 	if (lfht >= 0) {
 		want("hit, 1M uniform / lfht's lookup alone",
-		     median(F_HIT, COLUMN(LARGE, UNIFORM), 0) / median(F_LOOKUP, COLUMN(LARGE, UNIFORM), lfht), 2);
+		     median(F_HIT, COLUMN(LARGE, UNIFORM), 0) / median(F_LOOKUP, COLUMN(LARGE, UNIFORM), lfht), AT_MOST, 2);
 		want("create, 1M / lfht's, made for its size", median(F_CREATE, COLUMN(LARGE, 0), 0) / median(F_CREATE, COLUMN(LARGE, 0), lfht),
-		     1.2);
+		     AT_MOST, 1.2);
 	}
-	want("expiry, 1M, ns per entry", median(F_EXPIRE, COLUMN(LARGE, 0), 0), 70);
-	want("memory per entry, 1M, bytes", median(F_BYTES, COLUMN(LARGE, 0), 0), 104);
+	want("expiry, 1M, ns per entry", median(F_EXPIRE, COLUMN(LARGE, 0), 0), AT_MOST, 70);
+	want("memory per entry, 1M, bytes", median(F_BYTES, COLUMN(LARGE, 0), 0), AT_MOST, 104);
 	if (cost[0])
 		want("keel_stktable_cost() off from that, %",
-		     fabs(cost[0] / median(F_BYTES, COLUMN(LARGE, 0), 0) - 1) * 100, 5);
+		     fabs(cost[0] / median(F_BYTES, COLUMN(LARGE, 0), 0) - 1) * 100, AT_MOST, 5);
 	for (size_t i = 0; i < sizeof(beaten) / sizeof(*beaten); i++) {
 		int p = find(beaten[i]), measured = 0;
 		double worst = NAN;
@@ -123,6 +115,6 @@ void print_goals(void)
 		if (p < 0)
 			continue;
 		snprintf(what, sizeof(what), "hit / %s's, worst of %d cells (%s)", beaten[i], measured, where);
-		want(what, worst, 1);
+		want(what, worst, AT_MOST, 1);
 	}
 }
