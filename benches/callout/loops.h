@@ -5,6 +5,7 @@
 #ifndef LOOPS_H
 #define LOOPS_H
 
+#include "../finish.h"
 #include "bench.h"
 
 typedef void timer_fn(uint32_t timer, uint32_t ms);
@@ -14,17 +15,6 @@ struct calls {
 	timer_fn *start, *again, *stop, *drain;
 	on_cpu_fn *on_cpu;
 };
-
-/* Waits until all earlier loads are done, as other work between two calls
- * would have it. */
-static inline void finish(void)
-{
-#ifdef __x86_64__
-	__asm__ volatile("lfence" : : : "memory");
-#else
-	__sync_synchronize();
-#endif
-}
 
 #define EACH(call)                                          \
 	for (uint32_t i = 0; i < n; i++) {                  \

@@ -5,6 +5,7 @@
 #ifndef LOOPS_H
 #define LOOPS_H
 
+#include "../finish.h"
 #include "bench.h"
 
 struct calls {
@@ -12,17 +13,6 @@ struct calls {
 	uint64_t (*expire)(void);
 	uint32_t (*counted)(const uint32_t *key);
 };
-
-/* Waits until all earlier loads are done, as other work between two calls
- * would have it. */
-static inline void finish(void)
-{
-#ifdef __x86_64__
-	__asm__ volatile("lfence" : : : "memory");
-#else
-	__sync_synchronize();
-#endif
-}
 
 #define EACH(call)                              \
 	for (uint32_t i = 0; i < n; i++)        \

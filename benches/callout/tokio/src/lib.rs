@@ -15,6 +15,10 @@ use tokio::time::Instant;
 use tokio_util::time::DelayQueue;
 use tokio_util::time::delay_queue::Key;
 
+#[path = "../../finish.rs"]
+mod finish;
+use finish::finish;
+
 // As in bench.h.
 const NOTHING: c_int = 0;
 const RESET_IDLE: c_int = 1;
@@ -130,18 +134,6 @@ impl Contestant {
             }
         });
     }
-}
-
-// As in loops.h.
-#[inline(always)]
-fn finish() {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: every x86-64 has the instruction.
-    unsafe {
-        std::arch::x86_64::_mm_lfence();
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
 }
 
 /// # Safety

@@ -15,6 +15,10 @@ use moka::sync::Cache;
 use papaya::HashMap;
 use parking_lot::Mutex;
 
+#[path = "../../../callout/finish.rs"]
+mod finish;
+use finish::finish;
+
 // As in bench.h.
 const LOOKUP: u32 = 1;
 const HIT: u32 = 2;
@@ -275,18 +279,6 @@ extern "C" fn make<T: Table>(n: u32, life: u32) -> bool {
     let _ = LIFE.set(life);
     let table = T::make(n, Duration::from_millis(life as u64));
     T::it().set(table).is_ok()
-}
-
-// As in loops.h.
-#[inline(always)]
-fn finish() {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: every x86-64 has the instruction.
-    unsafe {
-        std::arch::x86_64::_mm_lfence();
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
 }
 
 /// # Safety

@@ -15,6 +15,10 @@ use hierarchical_hash_wheel_timer::IdOnlyTimerEntry;
 use hierarchical_hash_wheel_timer::wheels::Skip;
 use hierarchical_hash_wheel_timer::wheels::cancellable::QuadWheelWithOverflow;
 
+#[path = "../../../callout/finish.rs"]
+mod finish;
+use finish::finish;
+
 // As in callout/bench.h.
 const NOTHING: c_int = 0;
 const RESET_IDLE: c_int = 1;
@@ -120,18 +124,6 @@ impl Contestant {
             }
         }
     }
-}
-
-// As in callout/loops.h.
-#[inline(always)]
-fn finish() {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: every x86-64 has the instruction.
-    unsafe {
-        std::arch::x86_64::_mm_lfence();
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
 }
 
 /// # Safety
