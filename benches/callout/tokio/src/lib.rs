@@ -4,10 +4,9 @@
 //! removing an entry frees it, arming takes one.
 
 use std::cell::RefCell;
-use std::ffi::{c_char, c_int, c_void};
+use std::ffi::{c_char, c_int};
 use std::future::poll_fn;
 use std::ptr::null;
-use std::slice;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
@@ -15,37 +14,9 @@ use tokio::time::Instant;
 use tokio_util::time::DelayQueue;
 use tokio_util::time::delay_queue::Key;
 
-#[path = "../../finish.rs"]
-mod finish;
-use finish::finish;
-
-// As in bench.h.
-const NOTHING: c_int = 0;
-const RESET_IDLE: c_int = 1;
-const RESET_PENDING: c_int = 2;
-const STOP: c_int = 3;
-const CYCLE: c_int = 4;
-const CYCLE_ALONE: c_int = 5;
-const EXPIRE: c_int = 9;
-
-#[repr(C)]
-pub struct Step {
-    timer: u32,
-    ms: u32,
-    _cpu: u32,
-}
-
-#[repr(C)]
-pub struct Peer {
-    name: *const c_char,
-    ops: u32,
-    open: extern "C" fn(*const c_int) -> *const c_char,
-    make: extern "C" fn(u32) -> bool,
-    drop: extern "C" fn(),
-    refresh: extern "C" fn(),
-    run: unsafe extern "C" fn(c_int, *const Step, u32),
-    inside: *const c_void,
-}
+#[path = "../../peer.rs"]
+mod peer;
+use peer::{List, Peer, Step, TIMER_OPS, Timers};
 
 struct Contestant {
     runtime: Runtime,
@@ -105,7 +76,9 @@ impl Contestant {
     fn date(&self, step: &Step) -> Instant {
         self.now + Duration::from_millis(step.ms as u64)
     }
+}
 
+impl Timers for Contestant {
     fn start(&mut self, step: &Step) {
         let date = self.date(step);
         self.keys[step.timer as usize] = Some(self.queue.insert_at(step.timer, date));
@@ -137,55 +110,22 @@ impl Contestant {
 }
 
 /// # Safety
-/// `steps` are `n`.
+/// As `peer::run`'s.
 unsafe extern "C" fn run(op: c_int, steps: *const Step, n: u32) {
     with(|c| {
-        if op == EXPIRE {
-            return c.expire(n);
-        }
-        // SAFETY: by this function's contract.
-        let steps = unsafe { slice::from_raw_parts(steps, n as usize) };
         // Arming may make a `Sleep`, which wants the runtime.
         let handle = c.runtime.handle().clone();
         let _context = handle.enter();
-        match op {
-            NOTHING => steps.iter().for_each(|s| {
-                std::hint::black_box(s);
-            }),
-            RESET_IDLE => steps.iter().for_each(|s| c.start(s)),
-            RESET_PENDING => steps.iter().for_each(|s| c.again(s)),
-            STOP => steps.iter().for_each(|s| c.stop(s)),
-            CYCLE => steps.iter().for_each(|s| {
-                c.stop(s);
-                c.start(s);
-            }),
-            CYCLE_ALONE => steps.iter().for_each(|s| {
-                c.stop(s);
-                c.start(s);
-                finish();
-            }),
-            _ => {}
-        }
+        // SAFETY: by this function's contract.
+        unsafe { peer::run(c, op, steps, n) }
     })
 }
-
-struct List([*const Peer; 2]);
-// SAFETY: nobody writes to it.
-unsafe impl Sync for List {}
-// SAFETY: as above.
-unsafe impl Sync for Peer {}
 
 #[unsafe(no_mangle)]
 pub extern "C" fn contestants() -> *const *const Peer {
     static TOKIO: Peer = Peer {
         name: c"tokio-util DelayQueue".as_ptr(),
-        ops: 1 << NOTHING
-            | 1 << RESET_IDLE
-            | 1 << RESET_PENDING
-            | 1 << STOP
-            | 1 << CYCLE
-            | 1 << CYCLE_ALONE
-            | 1 << EXPIRE,
+        ops: TIMER_OPS,
         open,
         make,
         drop: drop_all,

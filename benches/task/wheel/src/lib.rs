@@ -5,47 +5,18 @@
 //! from there. Arming an id again replaces its entry.
 
 use std::cell::RefCell;
-use std::ffi::{c_char, c_int, c_void};
+use std::ffi::{c_char, c_int};
 use std::ptr::null;
 use std::rc::Rc;
-use std::slice;
 use std::time::{Duration, Instant};
 
 use hierarchical_hash_wheel_timer::IdOnlyTimerEntry;
 use hierarchical_hash_wheel_timer::wheels::Skip;
 use hierarchical_hash_wheel_timer::wheels::cancellable::QuadWheelWithOverflow;
 
-#[path = "../../../callout/finish.rs"]
-mod finish;
-use finish::finish;
-
-// As in callout/bench.h.
-const NOTHING: c_int = 0;
-const RESET_IDLE: c_int = 1;
-const RESET_PENDING: c_int = 2;
-const STOP: c_int = 3;
-const CYCLE: c_int = 4;
-const CYCLE_ALONE: c_int = 5;
-const EXPIRE: c_int = 9;
-
-#[repr(C)]
-pub struct Step {
-    timer: u32,
-    ms: u32,
-    _cpu: u32,
-}
-
-#[repr(C)]
-pub struct Peer {
-    name: *const c_char,
-    ops: u32,
-    open: extern "C" fn(*const c_int) -> *const c_char,
-    make: extern "C" fn(u32) -> bool,
-    drop: extern "C" fn(),
-    refresh: extern "C" fn(),
-    run: unsafe extern "C" fn(c_int, *const Step, u32),
-    inside: *const c_void,
-}
+#[path = "../../../callout/peer.rs"]
+mod peer;
+use peer::{List, Peer, Step, TIMER_OPS, Timers};
 
 type Entry = IdOnlyTimerEntry<u32>;
 
@@ -87,7 +58,7 @@ extern "C" fn refresh() {
     with(|c| c.now = c.begin.elapsed().as_millis() as u32)
 }
 
-impl Contestant {
+impl Timers for Contestant {
     fn start(&mut self, step: &Step) {
         let delay = Duration::from_millis((self.now - self.at + step.ms).into());
         let entry = Rc::new(Entry {
@@ -95,6 +66,10 @@ impl Contestant {
             delay,
         });
         let _ = self.wheel.insert_ref_with_delay(entry, delay);
+    }
+
+    fn again(&mut self, step: &Step) {
+        self.start(step);
     }
 
     fn stop(&mut self, step: &Step) {
@@ -127,51 +102,19 @@ impl Contestant {
 }
 
 /// # Safety
-/// `steps` are `n`.
+/// As `peer::run`'s.
 unsafe extern "C" fn run(op: c_int, steps: *const Step, n: u32) {
     with(|c| {
-        if op == EXPIRE {
-            return c.expire(n);
-        }
         // SAFETY: by this function's contract.
-        let steps = unsafe { slice::from_raw_parts(steps, n as usize) };
-        match op {
-            NOTHING => steps.iter().for_each(|s| {
-                std::hint::black_box(s);
-            }),
-            RESET_IDLE | RESET_PENDING => steps.iter().for_each(|s| c.start(s)),
-            STOP => steps.iter().for_each(|s| c.stop(s)),
-            CYCLE => steps.iter().for_each(|s| {
-                c.stop(s);
-                c.start(s);
-            }),
-            CYCLE_ALONE => steps.iter().for_each(|s| {
-                c.stop(s);
-                c.start(s);
-                finish();
-            }),
-            _ => {}
-        }
+        unsafe { peer::run(c, op, steps, n) }
     })
 }
-
-struct List([*const Peer; 2]);
-// SAFETY: nobody writes to it.
-unsafe impl Sync for List {}
-// SAFETY: as above.
-unsafe impl Sync for Peer {}
 
 #[unsafe(no_mangle)]
 pub extern "C" fn contestants() -> *const *const Peer {
     static WHEEL: Peer = Peer {
         name: c"hierarchical_hash_wheel_timer".as_ptr(),
-        ops: 1 << NOTHING
-            | 1 << RESET_IDLE
-            | 1 << RESET_PENDING
-            | 1 << STOP
-            | 1 << CYCLE
-            | 1 << CYCLE_ALONE
-            | 1 << EXPIRE,
+        ops: TIMER_OPS,
         open,
         make,
         drop: drop_all,
