@@ -128,7 +128,7 @@ int main(int argc, char **argv)
 		must(pthread_create(&th[i], NULL, rages, (void *)i) == 0, "no thread");
 	begin = keel_now_ns();
 	end = begin + seconds * 1000000000u;
-	while (keel_now_ns() < end) {
+	while (!atomic_load(&over)) {
 		unsigned int took;
 
 		nap(20000 + dice(200000));
