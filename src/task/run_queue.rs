@@ -20,8 +20,8 @@ use core::ptr;
 
 const NICE_MAX: i64 = 1024;
 
-/// Places for buckets: a power of two, of 64 times 64 at least.
-const PLACES: usize = 4096;
+/// Places for buckets, one for each bit of as many words as one word has bits.
+const PLACES: usize = 64 * 64;
 
 /// One thread's runnable tasks.
 pub struct RunQueue {
@@ -43,7 +43,7 @@ pub struct RunQueue {
 /// All-zero is valid, and empty.
 struct Buckets {
     /// Which words have a bit set.
-    summary: [u64; PLACES / 64 / 64],
+    summary: u64,
     /// Which lists have a node.
     words: [u64; PLACES / 64],
     lists: [List; PLACES],
@@ -153,7 +153,7 @@ impl RunQueue {
             let place = bucket as usize % PLACES;
             buckets.lists[place].push_back(node);
             buckets.words[place / 64] |= 1 << (place % 64);
-            buckets.summary[place / 64 / 64] |= 1 << (place / 64 % 64);
+            buckets.summary |= 1 << (place / 64);
         }
     }
 
@@ -233,7 +233,7 @@ impl Buckets {
         let word = place / 64;
         self.words[word] &= !(1 << (place % 64));
         if self.words[word] == 0 {
-            self.summary[word / 64] &= !(1 << (word % 64));
+            self.summary &= !(1 << word);
         }
     }
 
@@ -245,22 +245,11 @@ impl Buckets {
         if here != 0 {
             return word * 64 + here.trailing_zeros() as usize;
         }
-        let word = self.first_word_after(word);
+        // Around, the first word comes again, this time whole.
+        let later = self.summary & (!0 << word) & !(1 << word);
+        let bits = if later != 0 { later } else { self.summary };
+        let word = bits.trailing_zeros() as usize;
         word * 64 + self.words[word].trailing_zeros() as usize
-    }
-
-    /// The first word after `word`, and around to itself, with a bit set.
-    fn first_word_after(&self, word: usize) -> usize {
-        const GROUPS: usize = PLACES / 64 / 64;
-        let from = (word + 1) % (PLACES / 64);
-        let mut group = from / 64;
-        let mut bits = self.summary[group] & (!0 << (from % 64));
-        // Around, the first group comes again, this time whole.
-        while bits == 0 {
-            group = (group + 1) % GROUPS;
-            bits = self.summary[group];
-        }
-        group * 64 + bits.trailing_zeros() as usize
     }
 }
 
