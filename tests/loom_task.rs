@@ -8,6 +8,7 @@ use keel::task::dated::{Dated, Place};
 use keel::task::flags::*;
 use keel::task::home::Home;
 use keel::task::occupied::Occupied;
+use keel::task::owned;
 use keel::task::request::Request;
 use keel::task::state::{Begin, Dropped, Hold, Kill, State, Unqueued, Wakeup};
 use keel::task::tick;
@@ -903,5 +904,203 @@ fn a_tasklet_is_not_freed_under_its_run() {
                 t.free();
             }
         }
+    });
+}
+
+/// A tasklet of thread 0's: a list of its own, and a place for its mail.
+struct Owned {
+    state: State,
+    owned: owned::Owned,
+    /// Thread 0's alone.
+    linked: UnsafeCell<bool>,
+    sent: AtomicBool,
+    /// Touched by the handler and by who frees; loom checks that.
+    body: UnsafeCell<u32>,
+    /// What wakers wrote before their wake-ups, and the runs have seen.
+    mail: AtomicUsize,
+    seen: AtomicUsize,
+    freed: AtomicUsize,
+}
+
+impl Owned {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            state: State::new(F_TASKLET),
+            owned: owned::Owned::new(),
+            linked: UnsafeCell::new(false),
+            sent: AtomicBool::new(false),
+            body: UnsafeCell::new(0),
+            mail: AtomicUsize::new(0),
+            seen: AtomicUsize::new(0),
+            freed: AtomicUsize::new(0),
+        })
+    }
+
+    fn link(&self) {
+        // SAFETY: thread 0 calls; loom checks.
+        self.linked.with_mut(|l| unsafe {
+            assert!(!*l, "linked twice");
+            *l = true;
+        });
+    }
+
+    fn unlink(&self) -> bool {
+        // SAFETY: as above.
+        self.linked.with_mut(|l| unsafe { std::mem::take(&mut *l) })
+    }
+
+    fn send(&self) {
+        let was = self.sent.swap(true, Ordering::AcqRel);
+        assert!(!was, "mail of one tasklet in two places");
+    }
+
+    fn wake_here(&self) {
+        self.mail.fetch_add(1, Ordering::Relaxed);
+        if self.owned.wake() == Wakeup::Insert {
+            self.link();
+        }
+    }
+
+    fn wake_from_elsewhere(&self) {
+        self.mail.fetch_add(1, Ordering::Relaxed);
+        if self.state.wakeup_tasklet(WOKEN_OTHER) == Wakeup::Insert {
+            self.send();
+        }
+    }
+
+    fn kill_from_elsewhere(&self) {
+        if self.state.kill() == Kill::Owned {
+            self.send();
+        }
+    }
+
+    fn fetch(&self) {
+        if self.sent.swap(false, Ordering::AcqRel) && self.owned.fetched() == Wakeup::Insert {
+            self.link();
+        }
+    }
+
+    fn turn(&self) {
+        self.fetch();
+        if !self.unlink() {
+            return;
+        }
+        match self.owned.begin(&self.state) {
+            None => {}
+            Some(Begin::Busy) => panic!("nobody else runs it"),
+            Some(Begin::Free) => self.free(),
+            Some(Begin::Run(_)) => {
+                assert_eq!(self.freed.load(Ordering::Relaxed), 0, "runs after its end");
+                // SAFETY: one handler runs at a time, or loom fails the model.
+                self.body.with_mut(|b| unsafe { *b += 1 });
+                self.seen
+                    .store(self.mail.load(Ordering::Relaxed), Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn cancel(&self) {
+        self.fetch();
+        if self.unlink() && self.owned.cancel(&self.state) == Unqueued::Killed {
+            self.link();
+        }
+    }
+
+    fn free(&self) {
+        assert!(!self.sent.load(Ordering::Relaxed), "freed with mail");
+        // SAFETY: whoever frees is alone; loom checks.
+        self.body.with_mut(|b| unsafe { *b = 99 });
+        assert_eq!(self.freed.fetch_add(1, Ordering::Relaxed), 0, "freed twice");
+    }
+}
+
+/// INV-31, 33: whichever tickets are given out meanwhile, a run that sees what
+/// the waker wrote follows every wake-up, here and elsewhere.
+#[test]
+fn an_owned_tasklet_runs_after_every_wakeup() {
+    explore(None, || {
+        let t = Owned::new();
+        let other = {
+            let t = t.clone();
+            thread::spawn(move || {
+                t.wake_from_elsewhere();
+                t.wake_from_elsewhere();
+            })
+        };
+        t.wake_here();
+        t.turn();
+        t.turn();
+        t.wake_here();
+        t.turn();
+        other.join().unwrap();
+        t.turn();
+        assert_eq!(t.seen.load(Ordering::Relaxed), 4);
+    });
+}
+
+/// INV-48: an owned tasklet that another thread kills is freed once, by its
+/// thread, and does not run once the kill is known there, whoever has woken it
+/// or is about to send its mail.
+#[test]
+fn an_owned_tasklet_is_freed_once_and_runs_no_more() {
+    explore(Some(3), || {
+        let t = Owned::new();
+        let told = Arc::new(AtomicBool::new(false));
+        // The waker has the ticket before the kill, as its user's word is.
+        assert_eq!(t.state.wakeup_tasklet(WOKEN_OTHER), Wakeup::Insert);
+        let waker = {
+            let t = t.clone();
+            thread::spawn(move || t.send())
+        };
+        let killer = {
+            let (t, told) = (t.clone(), told.clone());
+            thread::spawn(move || {
+                t.kill_from_elsewhere();
+                told.store(true, Ordering::Release);
+            })
+        };
+        // Nobody touches it once it is freed, as its user's word is.
+        let alive = || t.freed.load(Ordering::Relaxed) == 0;
+        // SAFETY: thread 0 reads what thread 0 writes; loom checks.
+        let runs = || t.body.with(|b| unsafe { *b });
+        let known = told.load(Ordering::Acquire);
+        t.wake_here();
+        t.turn();
+        if known && alive() {
+            assert_eq!(runs(), 0, "ran after its kill");
+        }
+        waker.join().unwrap();
+        killer.join().unwrap();
+        for _ in 0..2 {
+            if alive() {
+                t.turn();
+            }
+        }
+        assert_eq!(t.freed.load(Ordering::Relaxed), 1);
+    });
+}
+
+/// A cancelled run does not lose a kill, nor a ticket.
+#[test]
+fn an_owned_tasklets_run_is_cancelled() {
+    explore(None, || {
+        let t = Owned::new();
+        let other = {
+            let t = t.clone();
+            thread::spawn(move || {
+                t.wake_from_elsewhere();
+                t.kill_from_elsewhere();
+            })
+        };
+        t.wake_here();
+        t.cancel();
+        other.join().unwrap();
+        t.cancel();
+        assert_eq!(t.freed.load(Ordering::Relaxed), 0);
+        t.turn();
+        assert_eq!(t.freed.load(Ordering::Relaxed), 1);
+        // SAFETY: as above.
+        t.body
+            .with(|b| assert_eq!(unsafe { *b }, 99, "it never ran"));
     });
 }

@@ -468,6 +468,7 @@ static struct tasklet *tasklet_with(long id,
 	return tl;
 }
 
+/* The second time with a thread of their own. */
 START_TEST(tasklets_run_in_order_and_once)
 {
 	struct tasklet *a, *b;
@@ -475,6 +476,10 @@ START_TEST(tasklets_run_in_order_and_once)
 	start(1);
 	a = tasklet_with(1, tasklet_note);
 	b = tasklet_with(2, tasklet_note);
+	if (_i) {
+		tasklet_set_tid(a, 0);
+		tasklet_set_tid(b, 0);
+	}
 	tasklet_wakeup(b);
 	tasklet_wakeup(a);
 	tasklet_wakeup(b);
@@ -502,6 +507,92 @@ START_TEST(tasklets_run_in_order_and_once)
 	ck_assert_int_eq(total_allocated_tasks(), 0);
 	ck_assert_int_eq(total_run_queues(), 0);
 	keel_deinit();
+}
+END_TEST
+
+static void *wakes_it(void *tl)
+{
+	tasklet_wakeup(tl);
+	tasklet_wakeup_on(tl, 0);
+	return NULL;
+}
+
+static void *kills_it(void *tl)
+{
+	tasklet_kill(tl);
+	return NULL;
+}
+
+static void *frees_it(void *tl)
+{
+	tasklet_free(tl);
+	return NULL;
+}
+
+static void elsewhere(void *(*f)(void *), void *arg)
+{
+	pthread_t th;
+
+	ck_assert_int_eq(pthread_create(&th, NULL, f, arg), 0);
+	pthread_join(th, NULL);
+}
+
+/* Woken here, elsewhere, and both, in either order, it runs once; cancelled,
+ * killed or freed from elsewhere, queued or not, it does not. */
+START_TEST(an_owned_tasklet_has_mail)
+{
+	struct tasklet *tl = NULL;
+
+	start(2);
+	for (int i = 0; i < 4 * 4; i++) {
+		int here = i & 1, there = i & 2;
+
+		if (!tl) {
+			tl = tasklet_with(1, tasklet_note);
+			tasklet_set_tid(tl, 0);
+		}
+		ordered = 0;
+		if (here)
+			tasklet_wakeup(tl);
+		if (there)
+			elsewhere(wakes_it, tl);
+		if (here)
+			tasklet_wakeup(tl);
+		switch (i / 4) {
+		case 0:
+			turns(1);
+			ck_assert_int_eq(ordered, here || there);
+			continue;
+		case 1:
+			tasklet_remove_from_tasklet_list(tl);
+			ck_assert_int_eq(total_run_queues(), 0);
+			turns(1);
+			ck_assert_int_eq(ordered, 0);
+			continue;
+		case 2: elsewhere(kills_it, tl); break;
+		default: elsewhere(frees_it, tl);
+		}
+		turns(2);
+		tl = NULL;
+		ck_assert_int_eq(ordered, 0);
+		ck_assert_int_eq(total_allocated_tasks(), 0);
+		ck_assert_int_eq(total_run_queues(), 0);
+	}
+	keel_deinit();
+}
+END_TEST
+
+START_TEST(waking_an_owned_tasklet_on_another_thread_is_a_panic)
+{
+	struct tasklet *tl;
+
+	start(2);
+	tl = tasklet_with(1, tasklet_note);
+	tasklet_set_tid(tl, 1);
+	if (_i)
+		tasklet_wakeup_on(tl, 0);
+	else
+		tasklet_wakeup_after(NULL, tl);
 }
 END_TEST
 
@@ -1207,7 +1298,8 @@ int main(void)
 	tcase_add_test(one, a_depth_of_one_runs_everything);
 	tcase_add_test(one, nice_decides_the_order);
 	tcase_add_test(one, endless_tasks_starve_nobody);
-	tcase_add_test(one, tasklets_run_in_order_and_once);
+	tcase_add_loop_test(one, tasklets_run_in_order_and_once, 0, 2);
+	tcase_add_test(one, an_owned_tasklet_has_mail);
 	tcase_add_test(one, an_embedded_tasklet_works);
 	tcase_add_test(one, wakeup_after_keeps_its_place);
 	tcase_add_test(one, self_waking_tasklets_do_not_starve_tasks);
@@ -1227,6 +1319,7 @@ int main(void)
 	tcase_add_test(many, task_24_affinity_changes_with_a_timer);
 	tcase_add_test(many, a_busy_thread_delays_nobodys_timers);
 	tcase_add_test_raise_signal(bad, queueing_a_foreign_private_task_is_a_panic, SIGABRT);
+	tcase_add_loop_test_raise_signal(bad, waking_an_owned_tasklet_on_another_thread_is_a_panic, SIGABRT, 0, 2);
 	tcase_add_test_raise_signal(bad, scheduling_at_eternity_is_a_panic, SIGABRT);
 	tcase_add_test_raise_signal(bad, polling_inside_a_handler_is_a_panic, SIGABRT);
 	tcase_add_test_raise_signal(bad, leaving_inside_a_handler_is_a_panic, SIGABRT);

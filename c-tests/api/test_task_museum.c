@@ -350,7 +350,8 @@ END_TEST
 /* -- tickets and counters ---------------------------------------------------- */
 
 /* QUEUED is set if and only if the item waits to run, whatever was done to it,
- * and in the end everything can be woken again and nothing is left. */
+ * and in the end everything can be woken again and nothing is left. A tasklet
+ * that its own thread wakes has a ticket beside the state word. */
 START_TEST(task_20_38_queued_means_that_it_will_run)
 {
 	enum { TASKS = 30, TASKLETS = 20, ALL = TASKS + TASKLETS };
@@ -421,7 +422,7 @@ START_TEST(task_20_38_queued_means_that_it_will_run)
 				ck_assert_int_eq(ran[k], due[k]);
 			}
 		}
-		ck_assert_int_eq(!!(t[i]->state & TASK_QUEUED), pending[i]);
+		ck_assert_int_eq(!!(t[i]->state & TASK_QUEUED), i >= TASKS && (i & 1) ? 0 : pending[i]);
 		/* a run that was cancelled leaves no reason for another one */
 		if (!pending[i])
 			ck_assert_uint_eq(t[i]->state & TASK_WOKEN_ANY, 0);

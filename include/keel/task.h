@@ -119,7 +119,10 @@ struct task {
  * tasklet_new(), or embedded and prepared by tasklet_init().
  */
 struct tasklet {
-    /** TASK_* flags, as a task's. */
+    /**
+     * TASK_* flags, as a task's. While it waits because its own thread has
+     * woken it, TASK_QUEUED is not set.
+     */
     unsigned int state;
     /** How often the handler has run. */
     unsigned int calls;
@@ -136,7 +139,7 @@ struct tasklet {
      */
     int tid;
     /** The library's. */
-    uint64_t keel_private[4];
+    uint64_t keel_private[7];
 };
 
 /** The pool of tasks, for statistics. NULL before keel_init(). */
@@ -324,7 +327,8 @@ void tasklet_kill(struct tasklet *tl);
 void tasklet_wakeup(struct tasklet *tl);
 
 /**
- * Wakes a tasklet on thread thr; negative: on the calling one.
+ * Wakes a tasklet on thread thr; negative: on the calling one. One that has a
+ * thread of its own runs there alone: naming another one is a panic.
  *
  * Thread rule: *any thread*; *registered threads* if thr is negative.
  */

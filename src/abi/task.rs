@@ -85,7 +85,8 @@ pub struct task {
 #[repr(C)]
 #[allow(non_camel_case_types)]
 pub struct tasklet {
-    /// TASK_* flags, as a task's.
+    /// TASK_* flags, as a task's. While it waits because its own thread has
+    /// woken it, TASK_QUEUED is not set.
     pub state: c_uint,
     /// How often the handler has run.
     pub calls: c_uint,
@@ -99,7 +100,7 @@ pub struct tasklet {
     /// tasklet_set_tid().
     pub tid: c_int,
     /// The library's.
-    pub keel_private: [u64; 4],
+    pub keel_private: [u64; 7],
 }
 
 const _: () = {
@@ -149,16 +150,26 @@ fn caller() -> Caller<'static> {
 }
 
 // A task from C, which must not be NULL.
-#[inline]
-fn of(t: *mut task, what: &str) -> *mut Task {
-    assert!(!t.is_null(), "{what}: the task is NULL");
+#[inline(always)]
+fn of(t: *mut task, what: &'static str) -> *mut Task {
+    if t.is_null() {
+        null(what, "task");
+    }
     t.cast()
 }
 
-#[inline]
-fn tasklet_of(tl: *mut tasklet, what: &str) -> *mut Tasklet {
-    assert!(!tl.is_null(), "{what}: the tasklet is NULL");
+#[inline(always)]
+fn tasklet_of(tl: *mut tasklet, what: &'static str) -> *mut Tasklet {
+    if tl.is_null() {
+        null(what, "tasklet");
+    }
     tl.cast()
+}
+
+#[cold]
+#[inline(never)]
+fn null(what: &str, item: &str) -> ! {
+    panic!("{what}: the {item} is NULL")
 }
 
 fn made<T>(p: *mut T) -> *mut T {
@@ -421,7 +432,8 @@ pub unsafe extern "C" fn tasklet_wakeup(tl: *mut tasklet) {
     runtime::wake(unsafe { engine().wakeup_tasklet(tl, None, caller()) });
 }
 
-/// Wakes a tasklet on thread thr; negative: on the calling one.
+/// Wakes a tasklet on thread thr; negative: on the calling one. One that has a
+/// thread of its own runs there alone: naming another one is a panic.
 ///
 /// Thread rule: *any thread*; *registered threads* if thr is negative.
 #[unsafe(no_mangle)]

@@ -95,17 +95,28 @@ mod global {
             None => Caller {
                 tid: None,
                 local: None,
-                now: require_core().now_ms(),
+                now: now_of_strangers(),
             },
         }
     }
 
+    // Who is not registered has no cached date.
+    #[cold]
+    #[inline(never)]
+    fn now_of_strangers() -> u64 {
+        require_core().now_ms()
+    }
+
     /// Wakes those of `set` that sleep.
-    #[inline]
+    #[inline(always)]
     pub fn wake(set: ThreadSet) {
-        if set == ThreadSet::EMPTY {
-            return;
+        if set != ThreadSet::EMPTY {
+            wake_some(set);
         }
+    }
+
+    #[inline(never)]
+    fn wake_some(set: ThreadSet) {
         let core = require_core();
         set.for_each(|tid| core.threads()[tid].wake_if_asleep());
     }

@@ -3,9 +3,11 @@
 use super::dated::Dated;
 use super::flags;
 use super::occupied::Occupied;
+use super::owned::Owned;
 use super::request::Request;
 use super::state::State;
 use super::tick;
+use crate::sync::Link;
 use crate::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 use crate::wheel::Node;
 use core::ffi::c_void;
@@ -65,14 +67,20 @@ pub struct Tasklet {
     pub head: Head,
     /// The thread that runs it; negative: the one that wakes it.
     pub tid: AtomicI32,
-    /// Whether its handler runs.
+    /// Whether its handler runs, where it has no thread of its own.
     pub(super) occupied: Occupied,
     /// Its place in an inbox or a class list.
     pub(super) rq: Node,
+    /// Its own thread's ticket, where it has one.
+    pub(super) owned: Owned,
+    /// What others send its own thread.
+    pub(super) mail: Link,
+    /// When they did; with profiling.
+    pub(super) mailed: u64,
 }
 
 const _: () = assert!(offset_of!(Task, wq) == 72 && size_of::<Task>() == 136);
-const _: () = assert!(size_of::<Tasklet>() == 64);
+const _: () = assert!(offset_of!(Tasklet, rq) == 32 && size_of::<Tasklet>() == 88);
 
 /// What a node in a run queue or list belongs to.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -82,12 +90,14 @@ pub(super) enum Kind {
     Task = 0,
     /// A task that goes straight to the urgent class.
     TaskNow = 1,
-    /// A tasklet.
-    Tasklet = 2,
     /// A task in one of the run queue's buckets.
-    TaskInBucket = 3,
+    TaskInBucket = 2,
     /// A task in the run queue's fast lane.
-    TaskInLane = 4,
+    TaskInLane = 3,
+    /// A tasklet, by the ticket in its state word.
+    Tasklet = 4,
+    /// A tasklet in a list of its own thread's.
+    OwnedTasklet = 5,
 }
 
 impl Kind {
@@ -105,10 +115,15 @@ impl Kind {
         match node.tag & 0xf {
             0 => Self::Task,
             1 => Self::TaskNow,
-            2 => Self::Tasklet,
-            3 => Self::TaskInBucket,
-            _ => Self::TaskInLane,
+            2 => Self::TaskInBucket,
+            3 => Self::TaskInLane,
+            4 => Self::Tasklet,
+            _ => Self::OwnedTasklet,
         }
+    }
+
+    pub(super) fn is_tasklet(self) -> bool {
+        matches!(self, Self::Tasklet | Self::OwnedTasklet)
     }
 }
 
@@ -122,6 +137,12 @@ pub(super) fn task_of_rq(node: *mut Node) -> *mut Task {
 #[inline]
 pub(super) fn tasklet_of_rq(node: *mut Node) -> *mut Tasklet {
     node.wrapping_byte_sub(offset_of!(Tasklet, rq)).cast()
+}
+
+/// The tasklet whose mail this is.
+#[inline]
+pub(super) fn tasklet_of_mail(mail: *mut Link) -> *mut Tasklet {
+    mail.wrapping_byte_sub(offset_of!(Tasklet, mail)).cast()
 }
 
 /// The task whose wait-queue node this is.
@@ -200,6 +221,12 @@ impl Task {
 }
 
 impl Tasklet {
+    /// Its own thread, where it has one.
+    #[inline]
+    pub(super) fn owner(&self) -> Option<usize> {
+        usize::try_from(self.tid.load(Ordering::Relaxed)).ok()
+    }
+
     /// Gives it a thread of its own, or none.
     pub fn set_tid(&self, tid: i32) {
         self.tid.store(tid, Ordering::Relaxed);
@@ -220,6 +247,9 @@ impl Tasklet {
             tid: AtomicI32::new(-1),
             occupied: Occupied::new(),
             rq: Node::new(Kind::Tasklet as u8),
+            owned: Owned::new(),
+            mail: Link::new(),
+            mailed: 0,
         };
         // SAFETY: by this function's contract.
         unsafe { tasklet.write(new) };

@@ -111,7 +111,7 @@ impl Tasks {
         unsafe {
             match (*tl).head.state.kill() {
                 Kill::Deferred => ThreadSet::EMPTY,
-                Kill::Owned => self.enqueue_tasklet(tl, None, by),
+                Kill::Owned => self.deliver(tl, None, by),
             }
         }
     }
@@ -124,6 +124,10 @@ impl Tasks {
     pub unsafe fn free_tasklet(&self, tl: *mut Tasklet, by: Caller) -> ThreadSet {
         // SAFETY: live by contract; the branches say who owns what.
         unsafe {
+            if (*tl).owner().is_some() && by.tid.is_none() {
+                // Only its thread knows whether it is queued.
+                return self.kill_tasklet(tl, by);
+            }
             if let Some(me) = by.tid {
                 let own = self.sched(me).owner();
                 self.drain_inbox(me);
@@ -138,7 +142,7 @@ impl Tasks {
             match (*tl).head.state.kill() {
                 // Its handler runs on another thread, which should not be: the
                 // scheduler frees it when that has ended.
-                Kill::Owned if (*tl).occupied.is_taken() => self.enqueue_tasklet(tl, None, by),
+                Kill::Owned if (*tl).occupied.is_taken() => self.deliver(tl, None, by),
                 Kill::Owned => {
                     self.free_pooled(tl, by);
                     ThreadSet::EMPTY
@@ -155,7 +159,7 @@ impl Tasks {
     pub(super) unsafe fn reap(&self, node: *mut Node, by: Caller) {
         // SAFETY: begin_run answered Begin::Free: RUNNING is ours.
         unsafe {
-            if Kind::of(&*node) == Kind::Tasklet {
+            if Kind::of(&*node).is_tasklet() {
                 self.free_pooled(tasklet_of_rq(node), by);
             } else {
                 let t = task_of_rq(node);
@@ -181,10 +185,15 @@ impl Tasks {
             unsafe {
                 self.drain_inbox(me);
                 while let Some(node) = Self::take_any(self.sched(me)) {
-                    let free = if Kind::of(&*node) == Kind::Tasklet {
+                    let kind = Kind::of(&*node);
+                    let free = if kind.is_tasklet() {
                         let tl = &*tasklet_of_rq(node);
                         let state = &tl.head.state;
-                        state.killed() && tl.occupied.begin(state) == Begin::Free
+                        let begin = || match kind {
+                            Kind::OwnedTasklet => tl.owned.begin(state),
+                            _ => Some(tl.occupied.begin(state)),
+                        };
+                        state.killed() && begin() == Some(Begin::Free)
                     } else {
                         let state = &(*task_of_rq(node)).head.state;
                         state.killed() && state.begin_run() == Begin::Free

@@ -22,7 +22,7 @@
 //!
 //! # Invariants (numbers of the specification)
 //! INV-30, 31, 32, 33, 34, 41, 48, 49, 57: [`state`]; INV-30 of tasklets:
-//! [`occupied`]. INV-35, 36, 39, 40:
+//! [`occupied`] and [`owned`]. INV-35, 36, 39, 40:
 //! [`dated`], [`timers`] and [`home`]. INV-37, 38, 42, 55: [`timers`]. INV-43, 45, 50, 52:
 //! [`run`] and [`profile`]. INV-51: [`run_queue`]. INV-46 is kept by the runtime's sleep
 //! protocol; [`Tasks::has_work`] is its re-check.
@@ -40,6 +40,7 @@ pub mod item;
 mod life;
 pub mod lookout;
 pub mod occupied;
+pub mod owned;
 pub mod presence;
 #[cfg(not(loom))]
 mod profile;

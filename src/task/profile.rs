@@ -153,15 +153,22 @@ impl Tasks {
     }
 
     /// Notes when a tasklet was woken: in its node, which is never filed by a
-    /// date.
+    /// date, or beside the mail that others send its own thread.
     ///
     /// # Safety
-    /// The caller holds the tasklet's ticket.
+    /// The caller holds the ticket by which the tasklet is linked, or the one
+    /// by which its mail is sent.
     #[inline(always)]
-    pub(super) unsafe fn stamp_tasklet(&self, tl: *mut Tasklet) {
+    pub(super) unsafe fn stamp_tasklet(&self, tl: *mut Tasklet, mailed: bool) {
         if self.profiles.are_on() {
             // SAFETY: by this function's contract.
-            unsafe { (*tl).rq.set_time(now()) };
+            unsafe {
+                if mailed {
+                    (*tl).mailed = now();
+                } else {
+                    (*tl).rq.set_time(now());
+                }
+            }
         }
     }
 
@@ -174,7 +181,7 @@ impl Tasks {
         // SAFETY: the ticket's holder may read both.
         let woken = unsafe {
             match Kind::of(&*node) {
-                Kind::Tasklet => (*node).time(),
+                kind if kind.is_tasklet() => (*node).time(),
                 _ => (*task_of_rq(node)).call_date,
             }
         };

@@ -169,7 +169,7 @@ impl Tasks {
                     Ran::Uncounted => {}
                 }
                 if self.config.low_latency {
-                    if class > URGENT && !sched.inbox.is_empty() {
+                    if class > URGENT && sched.has_mail() {
                         // SAFETY: as above.
                         unsafe { (*own).current_class = None };
                         return done;
@@ -204,10 +204,9 @@ impl Tasks {
     ) -> Ran {
         let sched = self.sched(me);
         let own = sched.owner();
-        let is_tasklet = Kind::of(
-            // SAFETY: the ticket is ours, so the item is live.
-            unsafe { &*node },
-        ) == Kind::Tasklet;
+        // SAFETY: the ticket is ours, so the item is live.
+        let kind = Kind::of(unsafe { &*node });
+        let is_tasklet = kind.is_tasklet();
         let item: *mut Head = if is_tasklet {
             tasklet_of_rq(node).cast()
         } else {
@@ -219,11 +218,16 @@ impl Tasks {
             // SAFETY: as above.
             unsafe { self.note_wake_date(me, node) };
         }
-        let begun = if is_tasklet {
-            // SAFETY: as above, and a tasklet.
-            unsafe { &(*item.cast::<Tasklet>()).occupied }.begin(&head.state)
-        } else {
-            head.state.begin_run()
+        // SAFETY: as above, and tasklets where the kind says so.
+        let begun = unsafe {
+            match kind {
+                Kind::OwnedTasklet => match (*item.cast::<Tasklet>()).owned.begin(&head.state) {
+                    Some(begun) => begun,
+                    None => return Ran::Uncounted,
+                },
+                Kind::Tasklet => (*item.cast::<Tasklet>()).occupied.begin(&head.state),
+                _ => head.state.begin_run(),
+            }
         };
         let state = match begun {
             Begin::Run(state) => state,
@@ -257,7 +261,7 @@ impl Tasks {
             let alive = unsafe { !(*own).current.is_null() } && !back.is_null();
             // SAFETY: as above.
             unsafe { (*own).current = ptr::null_mut() };
-            if alive {
+            if alive && kind == Kind::Tasklet {
                 // SAFETY: it is not freed before this, whoever kills it: only
                 // the scheduler frees it then, and finds it occupied.
                 unsafe { &(*item.cast::<Tasklet>()).occupied }.end();

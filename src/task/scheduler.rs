@@ -27,8 +27,10 @@ pub const NEVER: u64 = u64::MAX;
 #[repr(C, align(64))]
 pub struct Scheduler {
     // -- for everybody
-    /// Items that other threads woke here.
+    /// Tasks, and tasklets without an owner, that other threads woke here.
     pub inbox: Inbox,
+    /// Tasklets of this thread's that others woke.
+    pub mail: Inbox,
     /// The wheel of shared tasks that are filed here.
     pub shared: Mutex<Wheel>,
     /// The next date of `shared`, written under its lock, read by all.
@@ -84,6 +86,7 @@ impl Scheduler {
     pub const fn new(depth: u32, now: u64) -> Self {
         Self {
             inbox: Inbox::new(),
+            mail: Inbox::new(),
             shared: Mutex::new(Wheel::new(now)),
             shared_next: AtomicU64::new(NEVER),
             counters: Counters {
@@ -112,6 +115,12 @@ impl Scheduler {
     #[inline(always)]
     pub fn owner(&self) -> *mut Owner {
         self.owner.with_mut(|p| p)
+    }
+
+    /// Whether other threads have sent anything.
+    #[inline]
+    pub fn has_mail(&self) -> bool {
+        !self.inbox.is_empty() || !self.mail.is_empty()
     }
 
     /// The next date of the shared wheel, [`NEVER`] if it is empty.

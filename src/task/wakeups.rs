@@ -2,7 +2,7 @@
 
 use super::engine::{Caller, Tasks};
 use super::flags;
-use super::item::{Kind, Task, Tasklet, task_of_rq};
+use super::item::{Kind, Task, Tasklet, task_of_rq, tasklet_of_mail};
 use super::scheduler::{BULK, CLASSES, HEAVY, NORMAL, Owner, Scheduler, URGENT};
 use super::state::{Unqueued, Wakeup};
 use crate::sync::atomic::Ordering;
@@ -72,7 +72,7 @@ impl Tasks {
                 let node: *mut Node = link.cast();
                 let kind = Kind::of(&*node);
                 let mask = match kind {
-                    Kind::Tasklet => 0,
+                    Kind::Tasklet | Kind::OwnedTasklet => 0,
                     _ => (*task_of_rq(node)).mask(),
                 };
                 if mask & others != 0 {
@@ -148,7 +148,7 @@ impl Tasks {
         unsafe {
             (*own).class_mask |= 1 << class;
             let kind = match Kind::of(&*node) {
-                Kind::Tasklet => Kind::Tasklet,
+                tasklet @ (Kind::Tasklet | Kind::OwnedTasklet) => tasklet,
                 _ => {
                     (*own).tasks_in_list += 1;
                     Kind::Task
@@ -182,7 +182,7 @@ impl Tasks {
             if (*own).classes[class].is_empty() {
                 (*own).class_mask &= !(1 << class);
             }
-            if Kind::of(&*node) != Kind::Tasklet {
+            if !Kind::of(&*node).is_tasklet() {
                 (*own).tasks_in_list -= 1;
             }
         }
@@ -233,6 +233,29 @@ impl Tasks {
                 }
                 link = next;
             }
+            let mut mail = sched.mail.take();
+            while !mail.is_null() {
+                let next = (*mail).next();
+                self.fetch(tasklet_of_mail(mail), me);
+                mail = next;
+            }
+        }
+    }
+
+    // Others' ticket of a tasklet has come to its thread, which calls.
+    unsafe fn fetch(&self, tl: *mut Tasklet, me: usize) {
+        // SAFETY: the owner thread calls; the ticket keeps the tasklet alive.
+        unsafe {
+            assert!(
+                (*tl).owner() == Some(me),
+                "tasklet_set_tid: a tasklet of thread {me} was woken already"
+            );
+            if (*tl).owned.fetched() == Wakeup::Insert {
+                let node = &raw mut (*tl).rq;
+                (*node).set_time((*tl).mailed);
+                (*node).tag = Kind::OwnedTasklet as u8;
+                Self::append(self.sched(me), URGENT, node);
+            }
         }
     }
 
@@ -265,7 +288,7 @@ impl Tasks {
                         break;
                     }
                     let mask = match Kind::of(&*node) {
-                        Kind::Tasklet => 0,
+                        Kind::Tasklet | Kind::OwnedTasklet => 0,
                         _ => (*task_of_rq(node)).mask(),
                     };
                     if mask & others != 0 {
@@ -305,13 +328,12 @@ impl Tasks {
         }
     }
 
-    /// Queues a tasklet whose ticket the caller holds on thread `to`, or
-    /// where its `tid` says.
+    /// Hands a tasklet on by the ticket in its state word, which the caller
+    /// holds: to its own thread, or to `to`, or to the calling one.
     ///
     /// # Safety
-    /// The caller holds the ticket.
-    #[inline]
-    pub(super) unsafe fn enqueue_tasklet(
+    /// The caller holds that ticket.
+    pub(super) unsafe fn deliver(
         &self,
         tl: *mut Tasklet,
         to: Option<usize>,
@@ -319,15 +341,25 @@ impl Tasks {
     ) -> ThreadSet {
         // SAFETY: the ticket's holder may write the queueing fields.
         unsafe {
-            let owner = usize::try_from((*tl).tid.load(Ordering::Relaxed)).ok();
-            let Some(to) = to.or(owner).or(by.tid) else {
+            let owner = (*tl).owner();
+            let Some(to) = owner.or(to).or(by.tid) else {
                 panic!("a tasklet without a thread was woken by a thread that is not registered");
             };
             assert!(
                 to < self.nbthread(),
                 "a tasklet was woken on thread {to}, which does not exist"
             );
+            self.stamp_tasklet(tl, owner.is_some());
+            if owner.is_some() {
+                if by.tid == owner {
+                    self.fetch(tl, to);
+                    return ThreadSet::EMPTY;
+                }
+                self.sched(to).mail.push(&raw mut (*tl).mail);
+                return ThreadSet::one(to);
+            }
             let node = &raw mut (*tl).rq;
+            (*node).tag = Kind::Tasklet as u8;
             if by.tid == Some(to) {
                 let sched = self.sched(to);
                 let class = Self::local_class(sched.owner(), tl);
@@ -343,8 +375,30 @@ impl Tasks {
     ///
     /// # Safety
     /// `tl` is live and cannot be freed meanwhile.
-    #[inline]
+    #[inline(always)]
     pub unsafe fn wakeup_tasklet(
+        &self,
+        tl: *mut Tasklet,
+        to: Option<usize>,
+        by: Caller,
+    ) -> ThreadSet {
+        // SAFETY: live by contract; Insert hands us the own ticket.
+        unsafe {
+            match by.tid {
+                Some(me) if (*tl).owner() == Some(me) && to.is_none_or(|to| to == me) => {
+                    if (*tl).owned.wake() == Wakeup::Insert {
+                        self.append_own(tl, me);
+                    }
+                    ThreadSet::EMPTY
+                }
+                _ => self.wakeup_elsewhere(tl, to, by),
+            }
+        }
+    }
+
+    // The same but for the thread's own.
+    #[inline(never)]
+    unsafe fn wakeup_elsewhere(
         &self,
         tl: *mut Tasklet,
         to: Option<usize>,
@@ -352,13 +406,33 @@ impl Tasks {
     ) -> ThreadSet {
         // SAFETY: live by contract; Insert hands us the ticket.
         unsafe {
+            if let (Some(owner), Some(to)) = ((*tl).owner(), to) {
+                assert!(
+                    to == owner,
+                    "a tasklet of thread {owner} was woken on thread {to}"
+                );
+            }
             match (*tl).head.state.wakeup_tasklet(flags::WOKEN_OTHER) {
                 Wakeup::Noted => ThreadSet::EMPTY,
-                Wakeup::Insert => {
-                    self.stamp_tasklet(tl);
-                    self.enqueue_tasklet(tl, to, by)
-                }
+                Wakeup::Insert => self.deliver(tl, to, by),
             }
+        }
+    }
+
+    // Queues a tasklet of the calling thread's by its own ticket.
+    #[inline]
+    unsafe fn append_own(&self, tl: *mut Tasklet, me: usize) {
+        // SAFETY: the owner thread calls, and holds its ticket.
+        unsafe {
+            self.stamp_tasklet(tl, false);
+            let sched = self.sched(me);
+            let own = sched.owner();
+            let class = Self::local_class(own, tl);
+            let node = &raw mut (*tl).rq;
+            (*own).classes[class].push_back(node);
+            (*own).class_mask |= 1 << class;
+            (*node).tag = Kind::OwnedTasklet.in_class(class);
+            sched.counters.runnable.add(1);
         }
     }
 
@@ -371,10 +445,22 @@ impl Tasks {
     pub unsafe fn wakeup_after(&self, head: *mut Node, tl: *mut Tasklet, me: usize) -> *mut Node {
         // SAFETY: by this function's contract.
         unsafe {
-            match (*tl).head.state.wakeup_tasklet(flags::WOKEN_OTHER) {
+            let owner = (*tl).owner();
+            assert!(
+                owner.is_none_or(|owner| owner == me),
+                "tasklet_wakeup_after: thread {me} wakes a tasklet of another thread"
+            );
+            let (ticket, kind) = if owner.is_some() {
+                ((*tl).owned.wake(), Kind::OwnedTasklet)
+            } else {
+                let state = &(*tl).head.state;
+                (state.wakeup_tasklet(flags::WOKEN_OTHER), Kind::Tasklet)
+            };
+            match ticket {
                 Wakeup::Noted => head,
                 Wakeup::Insert => {
-                    self.stamp_tasklet(tl);
+                    self.stamp_tasklet(tl, false);
+                    (*tl).rq.tag = kind as u8;
                     let sched = self.sched(me);
                     let own = sched.owner();
                     let node = &raw mut (*tl).rq;
@@ -417,7 +503,11 @@ impl Tasks {
             let class = Kind::class_of(&*node);
             (*own).classes[class].remove(node);
             Self::left_class(sched, class, node);
-            if (*tl).head.state.unqueue() == Unqueued::Killed {
+            let tickets = match Kind::of(&*node) {
+                Kind::OwnedTasklet => (*tl).owned.cancel(&(*tl).head.state),
+                _ => (*tl).head.state.unqueue(),
+            };
+            if tickets == Unqueued::Killed {
                 Self::append(sched, class, node);
             }
         }
@@ -464,6 +554,6 @@ impl Tasks {
     pub fn has_work(&self, me: usize) -> bool {
         let sched = self.sched(me);
         // SAFETY: the owner thread calls.
-        !sched.inbox.is_empty() || unsafe { (*sched.owner()).has_work() }
+        sched.has_mail() || unsafe { (*sched.owner()).has_work() }
     }
 }
