@@ -1104,3 +1104,30 @@ fn an_owned_tasklets_run_is_cancelled() {
             .with(|b| assert_eq!(unsafe { *b }, 99, "it never ran"));
     });
 }
+
+/// INV-31 for dates: whoever schedules a task that is about to run leaves it
+/// alone, if that run sees what was written before; else the date is kept.
+#[test]
+fn a_schedule_is_dropped_for_a_run_that_sees_its_mail() {
+    explore(None, || {
+        let t = Arc::new(Timed::new());
+        let mail = Arc::new(AtomicUsize::new(0));
+        assert_eq!(t.state.wakeup(WOKEN_OTHER), Wakeup::Insert);
+        let (u, v) = (t.clone(), mail.clone());
+        let other = thread::spawn(move || {
+            v.store(7, Ordering::Relaxed);
+            if !u.state.still_queued() {
+                u.schedule(5);
+            }
+        });
+        assert!(matches!(t.state.begin_run(), Begin::Run(_)));
+        let date = t.dated().fold();
+        t.seen.fetch_or(1 << date, Ordering::Relaxed);
+        let read = mail.load(Ordering::Relaxed);
+        let _ = t.dated().end_run(|date| t.file(date));
+        other.join().unwrap();
+        if read != 7 {
+            t.kept(5);
+        }
+    });
+}

@@ -231,6 +231,21 @@ impl State {
         })
     }
 
+    /// Whether a run is still to begin that sees what the caller wrote before.
+    /// A load could be ahead of those writes: the run would have begun
+    /// meanwhile on another thread, and missed them.
+    #[inline]
+    #[must_use]
+    pub fn still_queued(&self) -> bool {
+        self.update(|old| {
+            if old & QUEUED == 0 {
+                (None, false)
+            } else {
+                (Some(old), true)
+            }
+        })
+    }
+
     /// Takes back the ticket of an item that its owner has just unlinked
     /// from a queue without running it, and the reasons with it: left behind,
     /// they would become a run as soon as somebody looks at the timer.

@@ -72,14 +72,17 @@ impl Tasks {
             when != tick::ETERNITY,
             "task_schedule: the date is TICK_ETERNITY"
         );
-        if !task.is_shared() {
+        // One that is about to run is left alone: its handler decides anew.
+        if task.is_shared() {
+            if task.head.state.still_queued() {
+                return ThreadSet::EMPTY;
+            }
+        } else {
             self.check_owner(task, by, "task_schedule");
-        }
-        if task.head.state.get() & flags::QUEUED != 0 {
-            // It is about to run, and its handler decides anew.
-            return ThreadSet::EMPTY;
-        }
-        if !task.is_shared() {
+            // Nobody but this thread begins its runs.
+            if task.head.state.get() & flags::QUEUED != 0 {
+                return ThreadSet::EMPTY;
+            }
             let when = if task.wq.is_linked() {
                 tick::first(when, task.date())
             } else {
