@@ -63,6 +63,10 @@ impl Clock for World {
 
 impl World {
     fn empty(threads: usize, start: u64) -> Self {
+        Self::with_depth(threads, start, DEPTH)
+    }
+
+    fn with_depth(threads: usize, start: u64, depth: u32) -> Self {
         let registry: &'static Registry = Box::leak(Box::new(Registry::new()));
         let pool = |name: &[u8], size| {
             let head = registry.create(name, size as u32, 0, 0).unwrap();
@@ -75,7 +79,7 @@ impl World {
             tasklets: pool(b"tasklet", 64),
         };
         let config = Config {
-            depth: DEPTH,
+            depth,
             low_latency: false,
             profiling: false,
         };
@@ -704,6 +708,45 @@ impl World {
             self.wake(self.tasks.wake_expired(k, self.caller()));
             self.wake(self.tasks.serve_overdue(k, self.caller()));
             self.tasks.process_runnable(k, self);
+        }
+    }
+}
+
+/// Wants to run again at once, by its date.
+unsafe extern "C" fn again(t: *mut Task, _: *mut c_void, _: u32) -> *mut Task {
+    // SAFETY: the test's world outlives its turns; the handler owns its date.
+    unsafe {
+        let (tick, _) = (*WORLD.get()).date(0);
+        (*t).expire.store(tick, Ordering::Relaxed);
+    }
+    t
+}
+
+/// Private timers that come again at once leave shared ones their share of a
+/// pass, and the other way round, however small it is.
+#[test]
+fn no_flood_of_timers_starves_the_others() {
+    for depth in [1, 2, 3, DEPTH] {
+        for flood_is_shared in [false, true] {
+            let mut w = World::with_depth(1, 1 << 33, depth);
+            let last = 3 * depth as usize;
+            for i in 0..=last {
+                w.add(1, if i < last { again } else { note });
+                if (i < last) == flood_is_shared {
+                    // SAFETY: new, and this thread's.
+                    unsafe { (*w.all[i]).head.state.set(flags::SHARED_WQ) };
+                }
+                w.schedule(i, 1);
+            }
+            w.step(1);
+            WORLD.set(&raw const w);
+            let mut turns = 0;
+            while RAN.take().is_empty() {
+                turns += 1;
+                assert!(turns < 10, "depth {depth}, shared {flood_is_shared}");
+                w.turn_of(0);
+            }
+            WORLD.set(ptr::null());
         }
     }
 }

@@ -258,20 +258,25 @@ impl Tasks {
         ThreadSet::EMPTY
     }
 
-    /// Wakes the tasks whose date has come: this thread's own, those in its
-    /// shared wheel, and those in any other shared wheel that is overdue.
-    /// At most the run queue's depth of them (INV-42).
+    /// Wakes the tasks whose date has come: this thread's own, and those in
+    /// its shared wheel. At most the run queue's depth of them (INV-42), half
+    /// of it private ones where both have some: tasks that file themselves for
+    /// now again and again keep no others waiting.
     ///
     /// # Safety
     /// Only thread `me` calls this.
     pub unsafe fn wake_expired(&self, me: usize, by: Caller) -> ThreadSet {
-        let mut budget = self.config.depth;
+        let depth = self.config.depth;
+        let shared_due = self.sched(me).next_shared() <= by.now;
+        let mut left = if shared_due { depth.div_ceil(2) } else { depth };
         // SAFETY: by this function's contract.
-        let mut wakes = unsafe { self.expire_private(me, &mut budget, by) };
-        if self.sched(me).next_shared() <= by.now {
-            wakes = wakes.and(self.expire_shared(me, &mut budget, by));
+        let wakes = unsafe { self.expire_private(me, &mut left, by) };
+        if !shared_due {
+            return wakes;
         }
-        wakes
+        // A depth of 1 has no half: one for each.
+        left += (depth / 2).max(1);
+        wakes.and(self.expire_shared(me, &mut left, by))
     }
 
     /// Serves other threads' shared wheels that are overdue: for a thread
