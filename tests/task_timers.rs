@@ -138,11 +138,23 @@ impl World {
 
     // -- what a user does, here and in the model
 
-    /// A place at `date` or earlier: with the caller, or the task's first
-    /// thread, where there was none.
+    /// A place at `date` or earlier: with the caller, or whom the engine chose
+    /// for an unregistered one, where there was none.
     fn file(&mut self, i: usize, date: u64) {
-        let (home, place) = self.places[i].unwrap_or((self.me.get().unwrap_or(0), u64::MAX));
+        let home = || self.me.get().unwrap_or_else(|| self.chosen());
+        let (home, place) = self.places[i].unwrap_or_else(|| (home(), u64::MAX));
         self.places[i] = Some((home, place.min(date)));
+    }
+
+    /// The thread in whose shared wheel there is more than in the model.
+    fn chosen(&self) -> usize {
+        let homes = || self.places.iter().flatten().map(|&(home, _)| home);
+        (0..self.threads())
+            .find(|&k| {
+                let filed = homes().filter(|&home| home == k).count();
+                self.tasks.sched(k).shared.lock().len() > filed
+            })
+            .expect("it is filed nowhere")
     }
 
     fn schedule(&mut self, i: usize, delta: u64) {
@@ -749,4 +761,47 @@ fn no_flood_of_timers_starves_the_others() {
             WORLD.set(ptr::null());
         }
     }
+}
+
+/// What an unregistered thread wakes is spread over those who may run it, but
+/// goes to those who sleep, and rather to those who have less to run.
+#[test]
+fn foreign_wakeups_are_spread() {
+    const N: usize = 40;
+    // Whom each of so many new tasks is given to.
+    fn given(w: &mut World) -> [usize; 4] {
+        w.me.set(None);
+        let mut given = [0; 4];
+        for _ in 0..N {
+            let i = w.add(0b1111, note);
+            // SAFETY: live, and nobody else is there.
+            let told = unsafe { w.tasks.wakeup(w.all[i], flags::WOKEN_MSG, w.caller()) };
+            assert_eq!(told.0.count_ones(), 1);
+            given[told.0.trailing_zeros() as usize] += 1;
+        }
+        given
+    }
+    let mut w = World::empty(4, 1 << 33);
+    let all = given(&mut w);
+    assert!(all.iter().all(|&n| n > N / 8), "{all:?}");
+
+    for k in [2, 3] {
+        let _ = w.tasks.lookout.sleeps(k);
+    }
+    let two = given(&mut w);
+    assert!(two[2] > N / 4 && two[3] > N / 4, "{two:?}");
+    assert_eq!(two[2] + two[3], N);
+    w.tasks.lookout.awake(3);
+    assert_eq!(given(&mut w), [0, 0, N, 0]);
+    w.tasks.lookout.awake(2);
+
+    for k in [0, 1, 3] {
+        w.me.set(Some(k));
+        let i = w.add(1 << k, note);
+        // SAFETY: as above.
+        let told = unsafe { w.tasks.wakeup(w.all[i], flags::WOKEN_MSG, w.caller()) };
+        assert_eq!(told, ThreadSet::EMPTY);
+    }
+    let idle = given(&mut w);
+    assert!(idle[2] > N / 3, "{idle:?}");
 }

@@ -59,6 +59,12 @@ impl Lookout {
         self.who.load(Ordering::Relaxed) == me as u32 + 1
     }
 
+    /// Those who sleep, or are about to; stale at once.
+    #[inline]
+    pub fn asleep(&self) -> u64 {
+        self.asleep.load(Ordering::Relaxed)
+    }
+
     fn change(&self, from: u32, to: u32) -> bool {
         self.who
             .compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed)

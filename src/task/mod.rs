@@ -56,6 +56,8 @@ pub mod tick;
 #[cfg(not(loom))]
 mod timers;
 #[cfg(not(loom))]
+mod turns;
+#[cfg(not(loom))]
 mod wakeups;
 
 #[cfg(not(loom))]
@@ -70,6 +72,7 @@ mod engine {
     use super::presence::Presence;
     use super::profile::Profiles;
     use super::scheduler::{NEVER, Scheduler};
+    use super::turns::Turns;
     use crate::pool;
     use crate::sync::ThreadSet;
     use crate::sys::memory;
@@ -115,6 +118,7 @@ mod engine {
         pub(super) profiles: Profiles,
         /// Which of the sleeping threads reckons with everybody's timers.
         pub lookout: Lookout,
+        turns: Turns,
         scheds: *mut Scheduler,
         n: usize,
     }
@@ -144,6 +148,7 @@ mod engine {
                 presence: Presence::new(),
                 profiles,
                 lookout: Lookout::new(),
+                turns: Turns::new(),
                 scheds,
                 n,
             })
@@ -181,14 +186,30 @@ mod engine {
             wakes.and(self.heir(tid))
         }
 
-        /// The thread that is to run something with this mask: one that is
-        /// there, if any is.
+        /// The thread that is to run something with this mask, for a caller
+        /// that may not: one that sleeps, or else the one with less to run of
+        /// two whose turn it is. A guess, as what waits in inboxes is not
+        /// counted; and final, as there is no stealing: nobody takes what
+        /// another was given, unless that one leaves.
         pub(super) fn pick(&self, mask: u64) -> usize {
             let here = mask & self.presence.get();
             let mask = mask & self.all();
-            let from = if here != 0 { here } else { mask };
-            assert!(from != 0, "a task's thread mask {mask:#x} names no thread");
-            from.trailing_zeros() as usize
+            assert!(mask != 0, "a task's thread mask {mask:#x} names no thread");
+            if here.count_ones() < 2 {
+                // No choice; or nobody is there, and whoever comes first is
+                // likely to have the lowest number.
+                let from = if here != 0 { here } else { mask };
+                return from.trailing_zeros() as usize;
+            }
+            let asleep = here & self.lookout.asleep();
+            let from = if asleep != 0 { asleep } else { here };
+            let (one, other) = self.turns.next_two(from);
+            let runnable = |k| self.sched(k).counters.runnable.get();
+            if runnable(other) < runnable(one) {
+                other
+            } else {
+                one
+            }
         }
 
         /// Who is to be told of a new date in thread `k`'s shared wheel: its
