@@ -13,7 +13,7 @@ use keel::stick_table::table::{Env, Table, Touch};
 use keel::stick_table::tables::Tables;
 use keel::sync::ThreadSet;
 use keel::task::run::Clock;
-use keel::task::{Caller, Config, Pools, Task, Tasks, tick};
+use keel::task::{Caller, Config, Pools, Task, Tasklet, Tasks, tick};
 use proptest::prelude::*;
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -38,7 +38,7 @@ fn pools() -> Pools {
         Pools {
             registry,
             tasks: pool(b"task", size_of::<Task>()),
-            tasklets: pool(b"tasklet", 64),
+            tasklets: pool(b"tasklet", size_of::<Tasklet>()),
         }
     })
 }

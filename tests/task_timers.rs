@@ -7,7 +7,7 @@
 use keel::pool::Registry;
 use keel::sync::ThreadSet;
 use keel::task::run::Clock;
-use keel::task::{Caller, Config, Pools, Process, Task, Tasks, flags, tick};
+use keel::task::{Caller, Config, Pools, Process, Task, Tasklet, Tasks, flags, tick};
 use proptest::prelude::*;
 use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
@@ -76,7 +76,7 @@ impl World {
         let pools = Pools {
             registry,
             tasks: pool(b"task", size_of::<Task>()),
-            tasklets: pool(b"tasklet", 64),
+            tasklets: pool(b"tasklet", size_of::<Tasklet>()),
         };
         let config = Config {
             depth,
