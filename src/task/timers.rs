@@ -16,24 +16,31 @@ use crate::sync::ThreadSet;
 use crate::sync::atomic::Ordering;
 use crate::wheel::{List, Wheel};
 
+#[cold]
+#[inline(never)]
+fn refuse(task: &Task, tid: Option<usize>, what: &str) -> ! {
+    let process = task.head.process.map_or(0, |p| p as usize);
+    match tid {
+        Some(me) => panic!(
+            "{what}: the task with handler {process:#x} is private to thread {}, \
+             but thread {me} touches its timer; it lacks TASK_SHARED_WQ",
+            task.owner()
+        ),
+        None => panic!(
+            "{what}: the task with handler {process:#x} is private to thread {}, \
+             but an unregistered thread touches its timer; it lacks TASK_SHARED_WQ",
+            task.owner()
+        ),
+    }
+}
+
 impl Tasks {
     // Which queue a task's timer belongs to. Decided once per operation, from
     // a flag that does not change once the task has been queued (INV-35).
+    #[inline(always)]
     fn check_owner(&self, task: &Task, by: Caller, what: &str) {
         if by.tid != Some(task.owner()) {
-            let process = task.head.process.map_or(0, |p| p as usize);
-            match by.tid {
-                Some(me) => panic!(
-                    "{what}: the task with handler {process:#x} is private to thread {}, \
-                     but thread {me} touches its timer; it lacks TASK_SHARED_WQ",
-                    task.owner()
-                ),
-                None => panic!(
-                    "{what}: the task with handler {process:#x} is private to thread {}, \
-                     but an unregistered thread touches its timer; it lacks TASK_SHARED_WQ",
-                    task.owner()
-                ),
-            }
+            refuse(task, by.tid, what);
         }
     }
 
@@ -41,16 +48,26 @@ impl Tasks {
     ///
     /// # Safety
     /// `t` is live and cannot be freed meanwhile.
+    #[inline(always)]
     pub unsafe fn queue(&self, t: *mut Task, by: Caller) -> ThreadSet {
         // SAFETY: live by contract.
         let task = unsafe { &*t };
         match task.date() {
             tick::ETERNITY => ThreadSet::EMPTY,
+            // What most calls come to: a private timer is moved later.
+            date if !task.is_shared()
+                && by.tid == Some(task.owner())
+                && task.wq.is_linked()
+                && tick::unwrap(date, by.now) >= task.wq.time() =>
+            {
+                ThreadSet::EMPTY
+            }
             date => self.file(task, date, by),
         }
     }
 
     /// Files a task at `date` or earlier.
+    #[inline(never)]
     pub(super) fn file(&self, task: &Task, date: i32, by: Caller) -> ThreadSet {
         if task.is_shared() {
             self.file_shared(task, tick::unwrap(date, by.now), by)
@@ -111,6 +128,7 @@ impl Tasks {
         }
     }
 
+    #[inline(always)]
     fn file_private(&self, task: &Task, date: u64) {
         let sched = self.sched(task.owner());
         let node = (&raw const task.wq).cast_mut();
