@@ -120,7 +120,9 @@ impl Wheel {
             } else {
                 fire_date(self.base, time, window)
             };
-            self.soonest = self.soonest.min(fire);
+            if fire < self.soonest {
+                self.soonest = fire;
+            }
         }
     }
 
@@ -352,10 +354,16 @@ impl Wheel {
                     self.far_edge = filing.edge;
                 }
             }
+            // Few filings change any of this, and what is not stored does not
+            // wait behind the neighbours' cache misses.
+            if ring.is_empty() {
+                self.busy[slot as usize / 64] |= 1 << (slot % 64);
+                self.rows |= 1 << (slot / 128);
+            }
+            if filing.edge < self.edge {
+                self.edge = filing.edge;
+            }
             ring.push_back(node);
-            self.busy[slot as usize / 64] |= 1 << (slot % 64);
-            self.rows |= 1 << (slot / 128);
-            self.edge = self.edge.min(filing.edge);
             filing
         }
     }
