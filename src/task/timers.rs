@@ -54,28 +54,23 @@ impl Tasks {
         let task = unsafe { &*t };
         match task.date() {
             tick::ETERNITY => ThreadSet::EMPTY,
-            // What most calls come to: a private timer is moved later.
-            date if !task.is_shared()
-                && by.tid == Some(task.owner())
-                && task.wq.is_linked()
-                && tick::unwrap(date, by.now) >= task.wq.time() =>
-            {
-                ThreadSet::EMPTY
-            }
             date => self.file(task, date, by),
         }
     }
 
     /// Files a task at `date` or earlier.
-    #[inline(never)]
+    #[inline(always)]
     pub(super) fn file(&self, task: &Task, date: i32, by: Caller) -> ThreadSet {
+        let date = tick::unwrap(date, by.now);
         if task.is_shared() {
-            self.file_shared(task, tick::unwrap(date, by.now), by)
-        } else {
-            self.check_owner(task, by, "task_queue");
-            self.file_private(task, tick::unwrap(date, by.now));
-            ThreadSet::EMPTY
+            return self.file_shared(task, date, by);
         }
+        self.check_owner(task, by, "task_queue");
+        // What most calls come to is that it was moved later.
+        if !task.wq.is_linked() || date < task.wq.time() {
+            self.file_private(task, date);
+        }
+        ThreadSet::EMPTY
     }
 
     /// Wakes a task at `when` at the latest.
@@ -106,8 +101,7 @@ impl Tasks {
                 when
             };
             task.expire.store(when, Ordering::Relaxed);
-            self.file_private(task, tick::unwrap(when, by.now));
-            return ThreadSet::EMPTY;
+            return self.file(task, when, by);
         }
         let mut wakes = ThreadSet::EMPTY;
         let owes = task.dated().bring_forward(
@@ -128,7 +122,8 @@ impl Tasks {
         }
     }
 
-    #[inline(always)]
+    // Files a task that is nowhere, or moves it forward.
+    #[inline(never)]
     fn file_private(&self, task: &Task, date: u64) {
         let sched = self.sched(task.owner());
         let node = (&raw const task.wq).cast_mut();
@@ -136,9 +131,6 @@ impl Tasks {
         unsafe {
             let timers = &mut (*sched.owner()).timers;
             if (*node).is_linked() {
-                if date >= (*node).time() {
-                    return;
-                }
                 timers.remove(node);
             } else {
                 sched.counters.armed.add(1);
@@ -149,6 +141,7 @@ impl Tasks {
 
     // Files a shared task at `date` or earlier, wherever it is, and says whom
     // to wake for it.
+    #[inline(never)]
     fn file_shared(&self, task: &Task, date: u64, by: Caller) -> ThreadSet {
         let node = (&raw const task.wq).cast_mut();
         // A task that is nowhere goes to the caller, who is awake and computes
@@ -189,19 +182,11 @@ impl Tasks {
     /// # Safety
     /// `task` is live; a private one is the caller's own.
     pub(super) unsafe fn unlink_timer(&self, task: &Task, by: Caller) {
-        let node = (&raw const task.wq).cast_mut();
         if !task.is_shared() {
-            self.check_owner(task, by, "task_unlink_wq");
             // SAFETY: the owner thread calls.
-            unsafe {
-                if (*node).is_linked() {
-                    let sched = self.sched(task.owner());
-                    (*sched.owner()).timers.remove(node);
-                    sched.counters.armed.sub(1);
-                }
-            }
-            return;
+            return unsafe { self.unlink_private(task, by) };
         }
+        let node = (&raw const task.wq).cast_mut();
         if let Some((k, mut wheel)) = task.home.lock(|k| &self.sched(k).shared) {
             // SAFETY: the lock of the wheel that the home word names is ours.
             unsafe { wheel.remove(node) };
@@ -210,20 +195,42 @@ impl Tasks {
         }
     }
 
+    #[inline(always)]
+    unsafe fn unlink_private(&self, task: &Task, by: Caller) {
+        self.check_owner(task, by, "task_unlink_wq");
+        // SAFETY: the owner thread calls.
+        unsafe {
+            if task.wq.is_linked() {
+                let sched = self.sched(task.owner());
+                let node = (&raw const task.wq).cast_mut();
+                (*sched.owner()).timers.remove(node);
+                sched.counters.armed.sub(1);
+            }
+        }
+    }
+
     /// Takes a task out of its wait queue, with what others asked for.
     ///
     /// # Safety
     /// `t` is live and cannot be freed meanwhile.
+    #[inline(always)]
     pub unsafe fn unqueue(&self, t: *mut Task, by: Caller) {
         // SAFETY: live by contract; an unlinked private task needs no owner.
         unsafe {
             let task = &*t;
             if task.is_shared() {
-                task.dated().cancel(|| self.unlink_timer(task, by));
-            } else if (*t).wq.is_linked() {
-                self.unlink_timer(task, by);
+                self.unqueue_shared(task, by);
+            } else if task.wq.is_linked() {
+                self.unlink_private(task, by);
             }
         }
+    }
+
+    #[inline(never)]
+    unsafe fn unqueue_shared(&self, task: &Task, by: Caller) {
+        // SAFETY: live by the caller's contract.
+        task.dated()
+            .cancel(|| unsafe { self.unlink_timer(task, by) });
     }
 
     /// Whether a task waits for its date.

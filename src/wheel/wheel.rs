@@ -103,7 +103,7 @@ impl Wheel {
     /// The wheel's nodes are alive and nobody else's at the moment, here and
     /// in every function below. `node` is on no list, and stays in place until
     /// it is removed or popped.
-    #[inline]
+    #[inline(always)]
     pub unsafe fn add(&mut self, node: *mut Node, time: u64, window: u32) {
         self.len += 1;
         // SAFETY: by this function's contract.
