@@ -319,7 +319,8 @@ void tasklet_kill(struct tasklet *tl);
 
 /**
  * Wakes a tasklet on its thread, or on the calling one if it has none.
- * Wake-ups before its handler starts count as one.
+ * Wake-ups before its handler starts count as one; where it has a thread of
+ * its own, those of that thread as one, and those of all others.
  *
  * Thread rule: *any thread* for a tasklet with a thread of its own, else
  * *registered threads*.

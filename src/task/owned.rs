@@ -1,7 +1,7 @@
 //! A tasklet with a thread of its own: two tickets.
 //!
 //! Its thread wakes it and runs it more often than others do, and takes no
-//! atomic step for that: it has a ticket of its own, QUEUED in the word here,
+//! atomic step for that: it has a ticket of its own, LINKED in the word here,
 //! which nobody else touches. The others' ticket is QUEUED in the state word,
 //! as every item's. Who gets that one sends the tasklet's mail to the thread,
 //! which keeps the ticket from when it fetches the mail until a run begins. So
