@@ -582,6 +582,65 @@ START_TEST(an_owned_tasklet_has_mail)
 }
 END_TEST
 
+/* A master process: what waits goes, whoever's it is, and the rest goes on. */
+START_TEST(a_master_cleans_up)
+{
+	struct tasklet *woken[2];
+	struct task *idle, *t;
+	struct stktable *table;
+
+	start(3);
+	table = keel_stktable_new("kept", "type ip size 10 expire 10s", NULL);
+	ck_assert_ptr_nonnull(table);
+	task_schedule(table->exp_task, date(20000));
+	idle = task_with(task_new_here(), note);
+	for (unsigned int thr = 0; thr < 3; thr++) {
+		task_wakeup(task_with(task_new_on(thr), note), TASK_WOKEN_MSG);
+		task_instant_wakeup(task_with(task_new_on(thr), note), TASK_WOKEN_MSG);
+		task_kill(task_with(task_new_on(thr), note));
+		t = task_with(task_new_on(thr), note);
+		t->nice = -100;
+		task_wakeup(t, TASK_WOKEN_MSG);
+		/* armed as well as woken; and armed alone */
+		t = task_with(task_new(7), note);
+		task_schedule(t, date(5));
+		task_wakeup(t, TASK_WOKEN_MSG);
+		task_schedule(task_with(task_new(7), note), date(5 + (int)thr));
+	}
+	task_schedule(task_with(task_new_here(), note), date(5));
+	woken[0] = tasklet_with(1, tasklet_note);
+	woken[1] = tasklet_with(2, tasklet_note);
+	tasklet_set_tid(woken[1], 0);
+	tasklet_wakeup(woken[0]);
+	tasklet_wakeup(woken[1]);
+	mworker_cleantasks();
+	/* the idle one, the table's, and the tasklets */
+	ck_assert_int_eq(total_allocated_tasks(), 4);
+	ck_assert_int_eq(total_run_queues(), 2);
+	ck_assert_int_ne(task_in_wq(table->exp_task), 0);
+	usleep(20000);
+	turns(3);
+	ck_assert_int_eq(atomic_load(&runs), 2);
+	task_wakeup(idle, TASK_WOKEN_MSG);
+	task_schedule(task_with(task_new_here(), note), date(2));
+	until(&runs, 4);
+	mworker_cleantasks();
+	ck_assert_int_eq(total_allocated_tasks(), 5);
+	tasklet_free(woken[0]);
+	tasklet_free(woken[1]);
+	task_destroy(idle);
+	keel_stktable_free(table);
+	keel_deinit();
+}
+END_TEST
+
+START_TEST(cleaning_up_beside_others_is_a_panic)
+{
+	start_loops(2);
+	mworker_cleantasks();
+}
+END_TEST
+
 START_TEST(waking_an_owned_tasklet_on_another_thread_is_a_panic)
 {
 	struct tasklet *tl;
@@ -1300,6 +1359,7 @@ int main(void)
 	tcase_add_test(one, endless_tasks_starve_nobody);
 	tcase_add_loop_test(one, tasklets_run_in_order_and_once, 0, 2);
 	tcase_add_test(one, an_owned_tasklet_has_mail);
+	tcase_add_test(one, a_master_cleans_up);
 	tcase_add_test(one, an_embedded_tasklet_works);
 	tcase_add_test(one, wakeup_after_keeps_its_place);
 	tcase_add_test(one, self_waking_tasklets_do_not_starve_tasks);
@@ -1320,6 +1380,7 @@ int main(void)
 	tcase_add_test(many, a_busy_thread_delays_nobodys_timers);
 	tcase_add_test_raise_signal(bad, queueing_a_foreign_private_task_is_a_panic, SIGABRT);
 	tcase_add_loop_test_raise_signal(bad, waking_an_owned_tasklet_on_another_thread_is_a_panic, SIGABRT, 0, 2);
+	tcase_add_test_raise_signal(bad, cleaning_up_beside_others_is_a_panic, SIGABRT);
 	tcase_add_test_raise_signal(bad, scheduling_at_eternity_is_a_panic, SIGABRT);
 	tcase_add_test_raise_signal(bad, polling_inside_a_handler_is_a_panic, SIGABRT);
 	tcase_add_test_raise_signal(bad, leaving_inside_a_handler_is_a_panic, SIGABRT);

@@ -409,6 +409,18 @@ int total_allocated_tasks(void);
 int thread_has_tasks(void);
 
 /**
+ * Frees every task that waits for its turn or its date, of all threads, whoever
+ * made it: for a master process, after it has forked its workers and before its
+ * own loop. Tasklets, tasks that wait for nothing, and those by which stick
+ * tables expire are left alone. It is a panic while another thread is
+ * registered.
+ *
+ * Thread rule: *any thread*, while no other one uses the library, outside of
+ * handlers.
+ */
+void mworker_cleantasks(void);
+
+/**
  * Writes a table of all threads' queues to the descriptor fd: for each what
  * is runnable, which timers are armed, what ran. With keel_config.profiling a
  * table of handlers follows, of tasks and tasklets alike, those first that

@@ -940,6 +940,12 @@ pub unsafe extern "C" fn process_table_expire(
     task
 }
 
+// Whether a task with this handler belongs to a table.
+pub(super) fn is_expiry(handler: crate::task::Process) -> bool {
+    handler as usize == expire_task as *const () as usize
+        || handler as usize == process_table_expire as *const () as usize
+}
+
 // The same for the scheduler, whose run nobody can tell from a table's last.
 unsafe extern "C" fn expire_task(task: *mut Task, context: *mut c_void, state: u32) -> *mut Task {
     let head = context.cast();

@@ -554,6 +554,25 @@ pub unsafe extern "C" fn thread_has_tasks() -> c_int {
     c_int::from(runtime::tid().is_some_and(|tid| engine().has_work(tid)))
 }
 
+/// Frees every task that waits for its turn or its date, of all threads, whoever
+/// made it: for a master process, after it has forked its workers and before its
+/// own loop. Tasklets, tasks that wait for nothing, and those by which stick
+/// tables expire are left alone. It is a panic while another thread is
+/// registered.
+///
+/// Thread rule: *any thread*, while no other one uses the library, outside of
+/// handlers.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mworker_cleantasks() {
+    let by = caller();
+    if let Some(me) = by.tid {
+        // SAFETY: this is that thread.
+        unsafe { engine().assert_outside(me, "mworker_cleantasks") };
+    }
+    // SAFETY: nobody else is there, by the caller's word and the engine's look.
+    unsafe { engine().free_waiting(by, super::stick_table::is_expiry) };
+}
+
 /// Writes a table of all threads' queues to the descriptor fd: for each what
 /// is runnable, which timers are armed, what ran. With keel_config.profiling a
 /// table of handlers follows, of tasks and tasklets alike, those first that

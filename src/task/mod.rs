@@ -29,6 +29,8 @@
 //!
 //! Nothing here wakes a sleeping thread: what has to be woken is returned.
 
+#[cfg(not(loom))]
+mod clean;
 pub mod dated;
 #[cfg(not(loom))]
 mod dump;

@@ -6,6 +6,7 @@
  *
  *   pools: REGISTER_POOL() and DECLARE_POOL() in all their forms,
  *   create_pool_callback(), pool_alloc_flag(), dump_pools()
+ *   tasks: nothing, all their names are functions of keel's
  *
  * Everything here is a macro or a static inline function; nothing else of keel
  * includes this header.
@@ -125,8 +126,6 @@ static inline void keel_compat_register_pool(struct keel_pool_registration *decl
         keel_pool_unregister(&keel_pool_declared_##id); \
     } \
     struct keel_pool_declared_here_##id
-
-/* --- tasks -------------------------------------------------------------------- */
 
 /* --- descriptors -------------------------------------------------------------- */
 
