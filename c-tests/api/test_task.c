@@ -582,6 +582,26 @@ START_TEST(an_owned_tasklet_has_mail)
 }
 END_TEST
 
+/* Objects of the same size in pools of other users' are no tasks. */
+START_TEST(tasks_alone_are_counted)
+{
+	struct pool_head *pool[2];
+	void *object[2];
+
+	start(1);
+	pool[0] = create_pool("like tasks", sizeof(struct task), MEM_F_SHARED);
+	pool[1] = create_pool("like tasklets", sizeof(struct tasklet), MEM_F_SHARED);
+	for (int i = 0; i < 2; i++) {
+		object[i] = pool_alloc(pool[i]);
+		ck_assert_ptr_nonnull(object[i]);
+	}
+	ck_assert_int_eq(total_allocated_tasks(), 0);
+	for (int i = 0; i < 2; i++)
+		pool_free(pool[i], object[i]);
+	keel_deinit();
+}
+END_TEST
+
 /* A master process: what waits goes, whoever's it is, and the rest goes on. */
 START_TEST(a_master_cleans_up)
 {
@@ -1359,6 +1379,7 @@ int main(void)
 	tcase_add_test(one, endless_tasks_starve_nobody);
 	tcase_add_loop_test(one, tasklets_run_in_order_and_once, 0, 2);
 	tcase_add_test(one, an_owned_tasklet_has_mail);
+	tcase_add_test(one, tasks_alone_are_counted);
 	tcase_add_test(one, a_master_cleans_up);
 	tcase_add_test(one, an_embedded_tasklet_works);
 	tcase_add_test(one, wakeup_after_keeps_its_place);

@@ -142,10 +142,11 @@ pub fn init(config: Config) -> i32 {
     }
 }
 
-// A pool of the library's own, which lives until deinit.
+// A pool of the library's own, which lives until deinit. Not to be merged with
+// others of its size: its objects are counted.
 fn own_pool(name: &CStr, size: usize) -> Result<&'static pool::Head, i32> {
     let head = POOLS
-        .create(name.to_bytes(), size as u32, 0, pool::MEM_F_SHARED)
+        .create(name.to_bytes(), size as u32, 0, 0)
         .map_err(|e| -e)?;
     // SAFETY: the use that create counted is given back by deinit alone.
     Ok(unsafe { head.as_ref() })
