@@ -642,13 +642,16 @@ START_TEST(a_master_cleans_up)
 	turns(3);
 	ck_assert_int_eq(atomic_load(&runs), 2);
 	task_wakeup(idle, TASK_WOKEN_MSG);
-	task_schedule(task_with(task_new_here(), note), date(2));
+	t = task_with(task_new_here(), note);
+	task_schedule(t, date(2));
 	until(&runs, 4);
 	mworker_cleantasks();
 	ck_assert_int_eq(total_allocated_tasks(), 5);
 	tasklet_free(woken[0]);
 	tasklet_free(woken[1]);
 	task_destroy(idle);
+	task_destroy(t);
+	ck_assert_int_eq(total_allocated_tasks(), 1);
 	keel_stktable_free(table);
 	keel_deinit();
 }
