@@ -31,10 +31,12 @@ struct Loop<'a> {
 }
 
 impl Clock for Loop<'_> {
+    #[inline(always)]
     fn caller(&self) -> Caller<'_> {
         self.me.caller()
     }
 
+    #[inline(always)]
     fn wake(&self, set: ThreadSet) {
         super::wake(set);
     }

@@ -5,7 +5,7 @@ use super::flags;
 use super::occupied::Occupied;
 use super::owned::Owned;
 use super::request::Request;
-use super::state::State;
+use super::state::{Begin, State};
 use super::tick;
 use crate::sync::Link;
 use crate::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
@@ -225,6 +225,16 @@ impl Tasklet {
     #[inline]
     pub(super) fn owner(&self) -> Option<usize> {
         usize::try_from(self.tid.load(Ordering::Relaxed)).ok()
+    }
+
+    /// Starts its run, once the caller has unlinked it, by the ticket that its
+    /// node's kind tells. None: leave it alone, see [`Owned::begin`].
+    #[inline(always)]
+    pub(super) fn begin(&self, kind: Kind) -> Option<Begin> {
+        match kind {
+            Kind::OwnedTasklet => self.owned.begin(&self.head.state),
+            _ => Some(self.occupied.begin(&self.head.state)),
+        }
     }
 
     /// Gives it a thread of its own, or none.

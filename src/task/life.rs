@@ -188,12 +188,7 @@ impl Tasks {
                     let kind = Kind::of(&*node);
                     let free = if kind.is_tasklet() {
                         let tl = &*tasklet_of_rq(node);
-                        let state = &tl.head.state;
-                        let begin = || match kind {
-                            Kind::OwnedTasklet => tl.owned.begin(state),
-                            _ => Some(tl.occupied.begin(state)),
-                        };
-                        state.killed() && begin() == Some(Begin::Free)
+                        tl.head.state.killed() && tl.begin(kind) == Some(Begin::Free)
                     } else {
                         let state = &(*task_of_rq(node)).head.state;
                         state.killed() && state.begin_run() == Begin::Free

@@ -3,7 +3,7 @@
 use super::engine::{Caller, Tasks};
 use super::item::{Head, Kind, Task, Tasklet, task_of_rq, tasklet_of_rq};
 use super::scheduler::{CLASSES, HEAVY, NORMAL, Scheduler, URGENT};
-use super::state::{Begin, Dropped};
+use super::state::Begin;
 use crate::sync::ThreadSet;
 use crate::sync::atomic::Ordering;
 use crate::wheel::Node;
@@ -218,16 +218,14 @@ impl Tasks {
             // SAFETY: as above.
             unsafe { self.note_wake_date(me, node) };
         }
-        // SAFETY: as above, and tasklets where the kind says so.
-        let begun = unsafe {
-            match kind {
-                Kind::OwnedTasklet => match (*item.cast::<Tasklet>()).owned.begin(&head.state) {
-                    Some(begun) => begun,
-                    None => return Ran::Uncounted,
-                },
-                Kind::Tasklet => (*item.cast::<Tasklet>()).occupied.begin(&head.state),
-                _ => head.state.begin_run(),
+        let begun = if is_tasklet {
+            // SAFETY: as above, and a tasklet.
+            match unsafe { &*item.cast::<Tasklet>() }.begin(kind) {
+                Some(begun) => begun,
+                None => return Ran::Uncounted,
             }
+        } else {
+            head.state.begin_run()
         };
         let state = match begun {
             Begin::Run(state) => state,
@@ -305,12 +303,7 @@ impl Tasks {
             let owes = task
                 .dated()
                 .end_run(|date| wakes = self.file(task, date, clock.caller()));
-            if owes == Dropped::Insert {
-                wakes = wakes.and(self.enqueue_task(t, clock.caller()));
-            }
-            if wakes != ThreadSet::EMPTY {
-                clock.wake(wakes);
-            }
+            clock.wake(wakes.and(self.dropped(owes, t, clock.caller())));
         }
     }
 

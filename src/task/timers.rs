@@ -114,6 +114,7 @@ impl Tasks {
     }
 
     // Pays what the end of RUNNING owes.
+    #[inline(always)]
     pub(super) unsafe fn dropped(&self, owes: Dropped, t: *mut Task, by: Caller) -> ThreadSet {
         match owes {
             Dropped::Idle => ThreadSet::EMPTY,

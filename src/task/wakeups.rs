@@ -71,10 +71,7 @@ impl Tasks {
                 let next = (*link).next();
                 let node: *mut Node = link.cast();
                 let kind = Kind::of(&*node);
-                let mask = match kind {
-                    Kind::Tasklet | Kind::OwnedTasklet => 0,
-                    _ => (*task_of_rq(node)).mask(),
-                };
+                let mask = Self::movable_to(node);
                 if mask & others != 0 {
                     wakes = wakes.and(self.send(node, kind, self.pick(mask)));
                 } else {
@@ -146,7 +143,6 @@ impl Tasks {
         let own = sched.owner();
         // SAFETY: the owner thread calls.
         unsafe {
-            (*own).class_mask |= 1 << class;
             let kind = match Kind::of(&*node) {
                 tasklet @ (Kind::Tasklet | Kind::OwnedTasklet) => tasklet,
                 _ => {
@@ -154,9 +150,31 @@ impl Tasks {
                     Kind::Task
                 }
             };
-            (*node).tag = kind.in_class(class);
+            Self::mark_in_class(own, class, node, kind);
         }
         sched.counters.runnable.add(1);
+    }
+
+    // Says in which class list a node is, and as what.
+    #[inline(always)]
+    unsafe fn mark_in_class(own: *mut Owner, class: usize, node: *mut Node, kind: Kind) {
+        // SAFETY: the owner thread calls, with the node's ticket.
+        unsafe {
+            (*own).class_mask |= 1 << class;
+            (*node).tag = kind.in_class(class);
+        }
+    }
+
+    // The threads that may run what a node belongs to, where they may change
+    // without anybody's doing.
+    unsafe fn movable_to(node: *mut Node) -> u64 {
+        // SAFETY: the caller has the node's ticket.
+        unsafe {
+            match Kind::of(&*node) {
+                Kind::Tasklet | Kind::OwnedTasklet => 0,
+                _ => (*task_of_rq(node)).mask(),
+            }
+        }
     }
 
     /// Takes the first item of a class.
@@ -204,9 +222,8 @@ impl Tasks {
             }
             // Runnable before and after.
             (*own).classes[NORMAL].push_back(node);
-            (*own).class_mask |= 1 << NORMAL;
             (*own).tasks_in_list += 1;
-            (*node).tag = Kind::Task.in_class(NORMAL);
+            Self::mark_in_class(own, NORMAL, node, Kind::Task);
         }
         true
     }
@@ -287,10 +304,7 @@ impl Tasks {
                     if node.is_null() {
                         break;
                     }
-                    let mask = match Kind::of(&*node) {
-                        Kind::Tasklet | Kind::OwnedTasklet => 0,
-                        _ => (*task_of_rq(node)).mask(),
-                    };
+                    let mask = Self::movable_to(node);
                     if mask & others != 0 {
                         wakes = wakes.and(self.send(node, Kind::TaskNow, self.pick(mask)));
                     } else {
@@ -430,8 +444,7 @@ impl Tasks {
             let class = Self::local_class(own, tl);
             let node = &raw mut (*tl).rq;
             (*own).classes[class].push_back(node);
-            (*own).class_mask |= 1 << class;
-            (*node).tag = Kind::OwnedTasklet.in_class(class);
+            Self::mark_in_class(own, class, node, Kind::OwnedTasklet);
             sched.counters.runnable.add(1);
         }
     }
