@@ -6,7 +6,14 @@
  * with fd_want_recv() and fd_want_send() what it waits for, and is called back
  * on one of the threads it allowed. Descriptors are level triggered: as long
  * as something is wanted and possible, the callback is called in each turn of
- * the loop. Regular files, which epoll refuses, are always ready.
+ * the loop. Regular files are always ready.
+ *
+ * A server that sets FD_ET_POSSIBLE, before it first wants something, gets
+ * changes instead: the callback is called once for each, and has to go on
+ * until EAGAIN, which it notes with fd_cant_recv() and fd_cant_send(). Where it
+ * stopped wanting a direction earlier, fd_want_recv() and fd_want_send() have
+ * it called again. Each change costs one report, and wanting and stopping no
+ * system call. Pollers without such a mode (poll) serve it as all others.
  *
  * fd_delete() ends it. It never waits: while other threads are inside the
  * callback the descriptor is an orphan that nobody else enters, and the last
@@ -93,7 +100,7 @@ extern "C" {
 /** State: non-blocking mode was set up. */
 #define FD_INITIALIZED 0x40000
 
-/** State: may be polled edge-triggered. */
+/** State, for the server to set: report changes only, where the poller can. */
 #define FD_ET_POSSIBLE 0x80000
 
 /** State, for the server to set: passed to another process; informational. */
@@ -380,8 +387,9 @@ int fd_set_cloexec(int fd);
 void my_closefrom(int start);
 
 /**
- * Writes the pollers that there are, their preference and whether they can be
- * used to the stream out, as text. Works before keel_init().
+ * Writes the pollers that there are, their preference, whether they can be used
+ * and which one is, or would be by keel_init() now, to the stream out, as text.
+ * Works before keel_init().
  *
  * Returns 0.
  *
@@ -390,9 +398,9 @@ void my_closefrom(int start);
 int list_pollers(FILE *out);
 
 /**
- * Keeps keel_init() from using the poller of that name ("epoll"); other names
- * and NULL are ignored. With no poller left keel_init() returns -EINVAL. Call it
- * before keel_init().
+ * Keeps keel_init() from using the poller of that name ("epoll", "poll"); other
+ * names and NULL are ignored. keel_init() uses the best of the others that the
+ * system has, and returns -EINVAL if there is none. Call it before keel_init().
  *
  * Thread rule: *before keel_run() only*.
  */

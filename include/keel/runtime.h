@@ -158,6 +158,9 @@ void keel_poll_once(int max_wait_ms);
  * to the library; do not close it. It stays the same until the thread leaves,
  * except after fork_poller().
  *
+ * Returns it, or a negative errno: -ENOTSUP with the poller poll, which has no
+ * such descriptor, -EMFILE or -ENFILE where there are no more descriptors.
+ *
  * Thread rule: *registered threads*.
  */
 int keel_poll_fd(void);

@@ -4,7 +4,14 @@
 //! with fd_want_recv() and fd_want_send() what it waits for, and is called back
 //! on one of the threads it allowed. Descriptors are level triggered: as long
 //! as something is wanted and possible, the callback is called in each turn of
-//! the loop. Regular files, which epoll refuses, are always ready.
+//! the loop. Regular files are always ready.
+//!
+//! A server that sets FD_ET_POSSIBLE, before it first wants something, gets
+//! changes instead: the callback is called once for each, and has to go on
+//! until EAGAIN, which it notes with fd_cant_recv() and fd_cant_send(). Where it
+//! stopped wanting a direction earlier, fd_want_recv() and fd_want_send() have
+//! it called again. Each change costs one report, and wanting and stopping no
+//! system call. Pollers without such a mode (poll) serve it as all others.
 //!
 //! fd_delete() ends it. It never waits: while other threads are inside the
 //! callback the descriptor is an orphan that nobody else enters, and the last
@@ -17,7 +24,6 @@
 
 use crate::fd::{self, FdTable, Slot, Updated};
 use crate::runtime;
-use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sys::file;
 use core::ffi::{CStr, c_char, c_int, c_long, c_uint, c_ulong, c_void};
 use core::mem::{align_of, offset_of};
@@ -63,7 +69,7 @@ pub const FD_LINGER_RISK: c_uint = 0x10000;
 pub const FD_CLONED: c_uint = 0x20000;
 /// State: non-blocking mode was set up.
 pub const FD_INITIALIZED: c_uint = 0x40000;
-/// State: may be polled edge-triggered.
+/// State, for the server to set: report changes only, where the poller can.
 pub const FD_ET_POSSIBLE: c_uint = 0x80000;
 /// State, for the server to set: passed to another process; informational.
 pub const FD_EXPORTED: c_uint = 0x100000;
@@ -132,8 +138,6 @@ const _: () = {
 #[unsafe(no_mangle)]
 pub static mut fdtab: *mut fdtab = ptr::null_mut();
 
-static EPOLL_DISABLED: AtomicBool = AtomicBool::new(false);
-
 pub(super) fn publish() {
     // SAFETY: keel_init() runs alone, before anybody may read it.
     unsafe { fdtab = table().slots().cast() };
@@ -142,11 +146,6 @@ pub(super) fn publish() {
 pub(super) fn unpublish() {
     // SAFETY: keel_deinit() runs alone, after everybody has left.
     unsafe { fdtab = ptr::null_mut() };
-}
-
-/// Whether disable_poller() left one.
-pub(super) fn has_poller() -> bool {
-    !EPOLL_DISABLED.load(Ordering::Relaxed)
 }
 
 #[inline]
@@ -440,34 +439,32 @@ pub unsafe extern "C" fn my_closefrom(start: c_int) {
     file::close_from(start);
 }
 
-/// Writes the pollers that there are, their preference and whether they can be
-/// used to the stream out, as text. Works before keel_init().
+/// Writes the pollers that there are, their preference, whether they can be used
+/// and which one is, or would be by keel_init() now, to the stream out, as text.
+/// Works before keel_init().
 ///
 /// Returns 0.
 ///
 /// Thread rule: *any thread*.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn list_pollers(out: *mut FILE) -> c_int {
-    let usable: &[u8] = if has_poller() {
-        b"Pollers, best first:\n  epoll: preference 300, usable\n1 of 1 usable; epoll is used\n"
-    } else {
-        b"Pollers, best first:\n  epoll: disabled\n0 of 1 usable\n"
-    };
     // SAFETY: the caller's stream is open.
-    unsafe { file::write_stream(out, usable) };
+    let mut out = unsafe { file::Stream::new(out) };
+    // A stream keeps its own errors.
+    let _ = runtime::pollers::list(&mut out);
     0
 }
 
-/// Keeps keel_init() from using the poller of that name ("epoll"); other names
-/// and NULL are ignored. With no poller left keel_init() returns -EINVAL. Call it
-/// before keel_init().
+/// Keeps keel_init() from using the poller of that name ("epoll", "poll"); other
+/// names and NULL are ignored. keel_init() uses the best of the others that the
+/// system has, and returns -EINVAL if there is none. Call it before keel_init().
 ///
 /// Thread rule: *before keel_run() only*.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn disable_poller(name: *const c_char) {
-    // SAFETY: the caller's name is a C string where it is not NULL.
-    if !name.is_null() && unsafe { CStr::from_ptr(name) } == c"epoll" {
-        EPOLL_DISABLED.store(true, Ordering::Relaxed);
+    if !name.is_null() {
+        // SAFETY: it is a C string, says the caller.
+        runtime::pollers::disable(unsafe { CStr::from_ptr(name) }.to_bytes());
     }
 }
 

@@ -89,9 +89,6 @@ pub unsafe extern "C" fn keel_init(cfg: *const keel_config) -> c_int {
         Ok(config) => config,
         Err(rc) => return rc,
     };
-    if !super::fd::has_poller() {
-        return -EINVAL;
-    }
     match runtime::init(config) {
         0 => {
             super::fd::publish();
@@ -198,6 +195,9 @@ pub unsafe extern "C" fn keel_poll_once(max_wait_ms: c_int) {
 /// keel_next_deadline_ns(). The host then calls keel_poll_once(0). It belongs
 /// to the library; do not close it. It stays the same until the thread leaves,
 /// except after fork_poller().
+///
+/// Returns it, or a negative errno: -ENOTSUP with the poller poll, which has no
+/// such descriptor, -EMFILE or -ENFILE where there are no more descriptors.
 ///
 /// Thread rule: *registered threads*.
 #[unsafe(no_mangle)]

@@ -28,7 +28,7 @@ impl FdTable {
             }
             writeln!(
                 out,
-                "fd={fd} state=0x{state:x}(R:{}{} W:{}{} {}{}{}) owner={owner:p} iocb={:p} \
+                "fd={fd} state=0x{state:x}(R:{}{} W:{}{} {}{}{}{}{}) owner={owner:p} iocb={:p} \
                  threads=0x{:x} running=0x{:x} updates=0x{:x} polled=0x{reads:x}/0x{writes:x} \
                  generation={}",
                 flag(FD_EV_ACTIVE_R, 'a'),
@@ -38,6 +38,8 @@ impl FdTable {
                 flag(FD_POLL_ERR, 'E'),
                 flag(FD_POLL_HUP, 'H'),
                 flag(FD_CLONED, 'C'),
+                flag(FD_ET_POSSIBLE, 'e'),
+                flag(FD_MUST_CLOSE, 'o'),
                 slot.iocb().map_or(core::ptr::null(), |f| f as *const ()),
                 slot.thread_mask(),
                 slot.running_mask(),
@@ -46,17 +48,32 @@ impl FdTable {
             )?;
         }
         for tid in 0..self.nbthread() {
-            if self.thread(tid).epfd() < 0 {
+            if !self.thread(tid).poller.is_open() {
                 continue;
             }
             let c = self.counters(tid);
             writeln!(
                 out,
-                "thread={tid} poll_io={} poll_drop_fd={} poll_skip_fd={} poll_stale={} \
-                 poll_rebuild={} poll_ctl={}",
-                c.poll_io, c.poll_drop_fd, c.poll_skip_fd, c.poll_stale, c.poll_rebuild, c.poll_ctl
+                "thread={tid} polls={} poll_io={} poll_exp={} poll_spurious={} poll_drop_fd={} \
+                 poll_skip_fd={} poll_stale={} poll_rebuild={} poll_ctl={} orphans={}",
+                c.polls,
+                c.poll_io,
+                c.poll_exp,
+                c.poll_spurious,
+                c.poll_drop_fd,
+                c.poll_skip_fd,
+                c.poll_stale,
+                c.poll_rebuild,
+                c.poll_ctl,
+                c.orphans,
             )?;
         }
-        writeln!(out, "used={} maxsock={}", self.used(), self.maxsock())
+        writeln!(
+            out,
+            "used={} maxsock={} poller={}",
+            self.used(),
+            self.maxsock(),
+            self.kind().name()
+        )
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! # Objects
 //! [`FdTable`] holds one [`Slot`] per descriptor number and one record per
-//! thread id: its epoll set, what that set holds (`polled`), and two queues
+//! thread id: its poller, what that holds (`polled`), and two queues
 //! of descriptors to look at again. A number has many *lives*, from
 //! `insert` to `close()`; the slot's generation tells them apart.
 //!
@@ -14,7 +14,7 @@
 //! * `update_mask` and the queues: `update.rs` (INV-66). Wanting events queues
 //!   an update; not wanting them any more does not: the first report nobody
 //!   wants does it (INV-71, 72).
-//! * The epoll set and `polled`: the thread itself, in `poller.rs`. `polled`
+//! * The poller and `polled`: the thread itself, in `polling.rs`. `polled`
 //!   is the kernel's truth together with the life it was made for, so it
 //!   needs no reset by others when a number is closed (INV-68, 76). Only the
 //!   closer of a CLONED descriptor reads others' (INV-77).
@@ -39,14 +39,20 @@ pub use slot::{Generation, Iocb, Slot};
 pub use update::ForeignSet;
 
 #[cfg(not(loom))]
+mod dispatch;
+#[cfg(not(loom))]
 mod dump;
 #[cfg(not(loom))]
 mod poller;
+#[cfg(not(loom))]
+mod polling;
 #[cfg(not(loom))]
 mod table;
 #[cfg(not(loom))]
 mod thread;
 
+#[cfg(not(loom))]
+pub use poller::Kind;
 #[cfg(not(loom))]
 pub use table::{FdTable, Updated};
 #[cfg(not(loom))]

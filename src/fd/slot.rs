@@ -147,7 +147,7 @@ impl Slot {
         if now & state == state {
             return now & state;
         }
-        // PAIRS: the Acquire loads of the word: the poller's program() and
+        // PAIRS: the Acquire loads of the word: polling.rs, program(), and
         // running.rs. Release: what the caller wrote before wanting events.
         state_of(self.word.fetch_or(bits(state), Ordering::AcqRel)) & state
     }

@@ -1,13 +1,14 @@
 //! The table: lives begin and end here, reports are delivered here.
 
 use super::flags::*;
+use super::poller::Kind;
 use super::running::{Closing, Enter, Leave, Orphan, Takeover};
 use super::slot::{Generation, Iocb, Slot};
 use super::thread::{Counters, Polled, ThreadPoll};
 use super::update::ForeignSet;
 use crate::sync::ThreadSet;
 use crate::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use crate::sys::{self, epoll, file, memory};
+use crate::sys::{self, file, memory};
 use core::ffi::c_void;
 use core::ptr::NonNull;
 
@@ -29,6 +30,7 @@ pub struct FdTable {
     slots: NonNull<Slot>,
     pub(super) threads: NonNull<ThreadPoll>,
     words: NonNull<u8>,
+    kind: Kind,
     maxsock: usize,
     nbthread: usize,
     used: AtomicUsize,
@@ -43,8 +45,9 @@ unsafe impl Sync for FdTable {}
 
 impl FdTable {
     /// A table for descriptors below `maxsock` and thread ids below
-    /// `nbthread` (at most 64), or a negative errno.
-    pub fn new(maxsock: usize, nbthread: usize) -> Result<Self, i32> {
+    /// `nbthread` (at most 64), whose threads wait with `kind`, or a negative
+    /// errno.
+    pub fn new(maxsock: usize, nbthread: usize, kind: Kind) -> Result<Self, i32> {
         if maxsock == 0 || maxsock > i32::MAX as usize || nbthread == 0 || nbthread > 64 {
             return Err(-sys::EINVAL);
         }
@@ -80,13 +83,16 @@ impl FdTable {
             unsafe {
                 let area = sets_area.as_ptr().add(tid * set);
                 let foreign = ForeignSet::new(maxsock, area.cast(), area.add(words * 8).cast());
-                threads.add(tid).write(ThreadPoll::new(maxsock, foreign));
+                threads
+                    .add(tid)
+                    .write(ThreadPoll::new(kind, maxsock, foreign));
             }
         }
         Ok(Self {
             slots: slots_area.cast(),
             threads,
             words: sets_area,
+            kind,
             maxsock,
             nbthread,
             used: AtomicUsize::new(0),
@@ -102,6 +108,11 @@ impl FdTable {
     /// Thread ids that the table has room for.
     pub fn nbthread(&self) -> usize {
         self.nbthread
+    }
+
+    /// What its threads wait with.
+    pub fn kind(&self) -> Kind {
+        self.kind
     }
 
     fn all_threads(&self) -> u64 {
@@ -152,7 +163,7 @@ impl FdTable {
         unsafe { self.threads.add(tid).as_ref() }
     }
 
-    /// What `tid`'s epoll set holds for `fd`, once it entered.
+    /// What `tid`'s set holds for `fd`, once it entered.
     pub(super) fn polled(&self, t: &ThreadPoll, fd: i32) -> Option<&AtomicU32> {
         // PAIRS: thread_enter's Release: the area is there.
         let polled = t.polled.load(Ordering::Acquire);
@@ -228,6 +239,12 @@ impl FdTable {
         self.used.fetch_sub(1, Ordering::Relaxed);
     }
 
+    /// What another thread deleted.
+    pub(super) fn close_orphan(&self, slot: &Slot, fd: i32, closing: Closing, t: &ThreadPoll) {
+        t.orphans.bump();
+        self.close(slot, fd, closing);
+    }
+
     /// The kernel keeps reporting a file that lives on elsewhere: take it out
     /// of the sets that have it (INV-77).
     ///
@@ -241,7 +258,7 @@ impl FdTable {
                 .polled(t, fd)
                 .map_or(0, |p| Polled(p.load(Ordering::Relaxed)).bits_for(life));
             if polled & (Polled::READ | Polled::WRITE) != 0 && polled & Polled::FILE == 0 {
-                epoll::ctl(t.epfd(), epoll::EPOLL_CTL_DEL, fd, 0, 0);
+                t.poller.drop_for_all(fd);
             }
         }
     }
@@ -318,7 +335,7 @@ impl FdTable {
         // Always a read-modify-write: either the consumer, which clears its
         // bit before it looks at the slot, comes after this and sees what
         // changed, or it came before and its bit is found clear.
-        // PAIRS: poller.rs, consume().
+        // PAIRS: polling.rs, consume().
         let targets = targets & self.all_threads();
         let new = targets & !slot.update_mask.fetch_or(targets, Ordering::AcqRel);
         let mut others = new;
@@ -426,7 +443,7 @@ impl FdTable {
                 return Updated::Migrated;
             }
             Enter::CloseNow(closing) => {
-                self.close(slot, fd, closing);
+                self.close_orphan(slot, fd, closing, t);
                 return Updated::Closed;
             }
         };
@@ -437,7 +454,10 @@ impl FdTable {
             t.poll_stale.bump();
         } else {
             let state = slot.record(evts);
-            unwanted = nobody_wanted(state, evts);
+            // A change is reported once, wanted or not.
+            if state & FD_ET_POSSIBLE == 0 || !self.kind.has_edges() {
+                unwanted = nobody_wanted(state, evts);
+            }
             if state & FD_EV_ACTIVE_RW != 0 {
                 if let Some(iocb) = slot.iocb() {
                     // SAFETY: the caller of insert() vouched for it; the
@@ -453,7 +473,7 @@ impl FdTable {
         unwanted &= !slot.state();
         match slot.leave(tid) {
             Leave::CloseNow(closing) => {
-                self.close(slot, fd, closing);
+                self.close_orphan(slot, fd, closing, t);
                 Updated::Closed
             }
             Leave::Gone => Updated::Closed,
@@ -464,6 +484,7 @@ impl FdTable {
             Leave::Stay if late => Updated::Closed,
             Leave::Stay => {
                 if unwanted != 0 {
+                    t.poll_spurious.bump();
                     self.update_self(slot, fd, tid);
                 }
                 Updated::Done
@@ -496,9 +517,9 @@ mod tests {
     /// between that and the running bit.
     #[test]
     fn fd_36_a_report_that_turns_out_late_leaves_no_trace() {
-        let t = FdTable::new(64, 1).unwrap();
+        let t = FdTable::new(64, 1, Kind::Epoll).unwrap();
         assert_eq!(t.thread_enter(0), 0);
-        let fd = epoll::eventfd();
+        let fd = sys::epoll::eventfd();
         t.insert(fd, core::ptr::dangling_mut::<u64>().cast(), None, 1);
         let slot = t.slot(fd);
         let before = slot.state();
@@ -524,6 +545,8 @@ impl Drop for FdTable {
                     unsafe { memory::unmap_pages(p.cast(), area) };
                 }
             }
+            // SAFETY: new() made it, and nobody uses it any more.
+            unsafe { self.threads.add(tid).drop_in_place() };
         }
         let (words, summary) = ForeignSet::lengths(self.maxsock);
         // SAFETY: new() mapped and allocated them with these sizes, and the

@@ -153,6 +153,7 @@ fn own_pool(name: &CStr, size: usize) -> Result<&'static pool::Head, i32> {
 }
 
 fn build(config: Config) -> Result<*mut Core, i32> {
+    let poller = super::pollers::best().ok_or(-sys::EINVAL)?;
     POOLS.set_cache_bytes(config.cache_bytes);
     POOLS.set_threads(config.nbthread);
     match POOLS.make_declared_pools() {
@@ -172,7 +173,7 @@ fn build(config: Config) -> Result<*mut Core, i32> {
     };
     let now = FIRST_WRAP - WRAPS_AFTER_MS;
     let tasks = Tasks::new(config.nbthread, engine, now, pools).ok_or(-sys::ENOMEM)?;
-    let fds = FdTable::new(config.maxsock, config.nbthread)?;
+    let fds = FdTable::new(config.maxsock, config.nbthread, poller)?;
     let granule = granule(now_sbt());
     let callouts =
         Callouts::new(config.nbthread, config.callout_hz, granule).ok_or(-sys::ENOMEM)?;

@@ -25,6 +25,8 @@ mod fork;
 pub mod hooks;
 pub mod isolation;
 #[cfg(not(loom))]
+pub mod pollers;
+#[cfg(not(loom))]
 mod registry;
 #[cfg(not(loom))]
 mod run;

@@ -311,11 +311,12 @@ pub fn poll_fd() -> i32 {
     let Some(l) = Loop::here() else {
         panic!("keel_poll_fd: the calling thread is not registered");
     };
-    if !l.me.hosted.swap(true, Ordering::Relaxed) {
+    let fd = l.core.fds.poll_fd(l.me.tid);
+    if fd >= 0 && !l.me.hosted.swap(true, Ordering::Relaxed) {
         l.core.fds.apply_updates(l.me.tid);
         l.announce_to_host();
     }
-    l.core.fds.poll_fd(l.me.tid)
+    fd
 }
 
 /// The CLOCK_MONOTONIC date of this thread's next timer, ns; now if something

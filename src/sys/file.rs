@@ -110,13 +110,25 @@ pub fn write_all(fd: i32, bytes: &[u8]) -> isize {
     done as isize
 }
 
-/// Writes `bytes` to a C stream, as far as it takes them.
-///
-/// # Safety
-/// `out` is an open stream.
-pub unsafe fn write_stream(out: *mut libc::FILE, bytes: &[u8]) {
-    // SAFETY: by this function's contract; the slice is valid for its length.
-    unsafe { libc::fwrite(bytes.as_ptr().cast(), 1, bytes.len(), out) };
+/// A C stream.
+pub struct Stream(*mut libc::FILE);
+
+impl Stream {
+    /// # Safety
+    /// `out` is an open stream for as long as this lives.
+    pub unsafe fn new(out: *mut libc::FILE) -> Self {
+        Self(out)
+    }
+}
+
+impl fmt::Write for Stream {
+    fn write_str(&mut self, s: &str) -> fmt::Result {
+        // SAFETY: by new()'s contract; the string is valid for its length.
+        match unsafe { libc::fwrite(s.as_ptr().cast(), 1, s.len(), self.0) } {
+            n if n == s.len() => Ok(()),
+            _ => Err(fmt::Error),
+        }
+    }
 }
 
 /// Formatted text for a descriptor, through a buffer on the stack: no

@@ -13,6 +13,8 @@ pub mod locks;
 pub mod membarrier;
 pub mod memory;
 #[cfg(not(loom))]
+pub mod poll;
+#[cfg(not(loom))]
 pub mod random;
 #[cfg(not(loom))]
 pub mod symbol;
@@ -35,5 +37,6 @@ pub fn set_errno(value: i32) {
 
 /// Error numbers that the library itself reports.
 pub use libc::{
-    EAGAIN, EALREADY, EBADF, EBUSY, EEXIST, EINTR, EINVAL, ENOENT, ENOMEM, ENOSPC, ENOTSUP, EPERM,
+    EACCES, EAGAIN, EALREADY, EBADF, EBUSY, EEXIST, EINTR, EINVAL, ENOENT, ENOMEM, ENOSPC, ENOSYS,
+    ENOTSUP, EPERM,
 };
