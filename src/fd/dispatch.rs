@@ -9,23 +9,22 @@ use super::thread::{MAX_EVENTS, Polled, ThreadPoll};
 use crate::sync::atomic::Ordering;
 use crate::sys::{self, epoll};
 
-/// Gives the right to a thread's event buffer back.
+/// Keeps the thread's own callbacks from its event buffer.
 struct Busy<'a>(&'a ThreadPoll);
 
 impl<'a> Busy<'a> {
     fn new(t: &'a ThreadPoll) -> Self {
-        // PAIRS: drop's Release.
-        if t.busy.swap(true, Ordering::Acquire) {
+        if t.busy.load(Ordering::Relaxed) {
             panic!("a thread polls from inside a descriptor's callback");
         }
+        t.busy.store(true, Ordering::Relaxed);
         Self(t)
     }
 }
 
 impl Drop for Busy<'_> {
     fn drop(&mut self) {
-        // PAIRS: new's Acquire.
-        self.0.busy.store(false, Ordering::Release);
+        self.0.busy.store(false, Ordering::Relaxed);
     }
 }
 

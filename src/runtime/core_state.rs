@@ -71,8 +71,13 @@ impl Core {
 
     /// The date now, in milliseconds that never wrap.
     pub fn now_ms(&self) -> u64 {
-        let ms = clock::monotonic_ns() / 1_000_000 + self.offset_ms;
-        self.common_date.advance(ms)
+        self.ms_of(clock::monotonic_ns())
+    }
+
+    /// The same where the clock was just read.
+    pub fn ms_of(&self, monotonic_ns: u64) -> u64 {
+        self.common_date
+            .advance(monotonic_ns / 1_000_000 + self.offset_ms)
     }
 
     /// The CLOCK_MONOTONIC date of `date`, ns.

@@ -88,6 +88,16 @@ impl Isolation {
         }
     }
 
+    /// For a thread that is busy and stays so: lets one that wants to be
+    /// alone pass first.
+    #[inline]
+    pub fn step_aside(&self, tid: usize) {
+        if self.owner.load(Ordering::Relaxed) != NOBODY {
+            self.harmless(tid);
+            self.busy_again(tid);
+        }
+    }
+
     // Waits while `owner` owns the isolation.
     #[cold]
     fn wait_while(&self, owner: u32) {

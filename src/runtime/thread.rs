@@ -6,6 +6,7 @@ use crate::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use crate::sys::tsc::FastClock;
 use crate::sys::{epoll, file};
 use crate::task::Caller;
+use core::cell::Cell;
 
 /// What belongs to an id.
 #[repr(C, align(64))]
@@ -19,6 +20,10 @@ pub struct Thread {
     eventfd: AtomicI32,
     /// The cached date, ms; the owner's alone.
     now: AtomicU64,
+    /// The kernel's tick when it was read; the owner's alone.
+    pub(super) tick: Cell<u64>,
+    /// The last wait found reports that were there before it; the owner's alone.
+    pub(super) eager: Cell<bool>,
     /// For dates of callouts; the owner's alone.
     pub(super) clock: FastClock,
     /// A host polls this thread's descriptor instead of running its loop.
@@ -28,8 +33,8 @@ pub struct Thread {
 // C's inline functions take the one for the other.
 const _: () = assert!(core::mem::offset_of!(Thread, local) == 0);
 
-// SAFETY: `local` keeps its own contract (only the owner uses it), and so does
-// `clock`; the rest is atomic.
+// SAFETY: `local` keeps its own contract (only the owner uses it), and so do
+// `clock`, `tick` and `eager`; the rest is atomic.
 unsafe impl Sync for Thread {}
 
 impl Thread {
@@ -40,6 +45,8 @@ impl Thread {
             sleeper: Sleeper::new(),
             eventfd: AtomicI32::new(-1),
             now: AtomicU64::new(0),
+            tick: Cell::new(0),
+            eager: Cell::new(false),
             clock: FastClock::new(),
             hosted: AtomicBool::new(false),
         }

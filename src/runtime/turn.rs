@@ -17,6 +17,8 @@ use core::cell::Cell;
 const MAX_DELAY_MS: u64 = 60_000;
 /// Looks at the queues between two at the clock, while spinning.
 const SPINS: u32 = 32;
+/// A wait that takes less did not sleep.
+const BRIEF_NS: u64 = 5_000;
 /// The longest time between two looks at the descriptors, while spinning.
 const MAX_BLIND_NS: u64 = 20_000;
 
@@ -55,7 +57,19 @@ impl Loop<'_> {
     }
 
     fn update_clock(&self) {
-        self.me.set_now(self.core.now_ms());
+        self.set_clock(clock::monotonic_ns());
+    }
+
+    fn set_clock(&self, ns: u64) {
+        self.me.set_now(self.core.ms_of(ns));
+        self.me.tick.set(clock::coarse_ns());
+    }
+
+    // Handlers ran since the clock was read: once more if that took long.
+    fn refresh_clock(&self) {
+        if clock::coarse_ns() != self.me.tick.get() {
+            self.update_clock();
+        }
     }
 
     fn stopping(&self) -> bool {
@@ -70,7 +84,7 @@ impl Loop<'_> {
 
     // Timers, callouts, tasks, then the pollers' updates.
     fn work(&self) {
-        self.update_clock();
+        self.refresh_clock();
         let tid = self.me.tid;
         // SAFETY: this is thread `tid`, outside of any handler.
         unsafe {
@@ -101,9 +115,9 @@ impl Loop<'_> {
         self.wake(self.core.tasks.pass_lookout_on(self.me.tid));
     }
 
-    // How long this thread may sleep, ns: until its next date or, for the
-    // lookout, that of a wheel whose owner may be too busy to serve it.
-    fn timeout(&self, max_ms: u64, lookout: bool) -> u64 {
+    // How long this thread may sleep from `now` on, ns: until its next date or,
+    // for the lookout, that of a wheel whose owner may be too busy to serve it.
+    fn timeout(&self, max_ms: u64, lookout: bool, now: u64) -> u64 {
         let max = max_ms * 1_000_000;
         let tasks = &self.core.tasks;
         let tid = self.me.tid;
@@ -121,7 +135,7 @@ impl Loop<'_> {
         let Some(next) = task.into_iter().chain(callout).min() else {
             return max;
         };
-        next.saturating_sub(clock::monotonic_ns()).min(max)
+        next.saturating_sub(now).min(max)
     }
 
     // The CLOCK_MONOTONIC date of this thread's next timer or callout.
@@ -137,34 +151,57 @@ impl Loop<'_> {
     // Waits for events, or not at all if there is something to do: the number
     // of reports.
     fn wait(&self, max_ms: u64) -> i32 {
-        let tid = self.me.tid;
-        let isolation = &self.core.isolation;
-        if max_ms == 0 || self.stopping() || self.has_work() || !self.me.sleeper().announce() {
-            isolation.harmless(tid);
-            let n = self.core.fds.wait(tid, Some(0));
-            self.me.sleeper().awake();
-            isolation.busy_again(tid);
+        let me = self.me;
+        if me.eager.get() {
+            let n = self.look();
+            if n > 0 {
+                return n;
+            }
+            me.eager.set(false);
+        }
+        if max_ms == 0 || self.stopping() || self.has_work() || !me.sleeper().announce() {
+            let n = self.look();
+            me.sleeper().awake();
             return n;
         }
-        // Announced: from here on whoever brings work sees that it must wake
-        // us, and this look sees whatever came before (INV-46).
+        let n = self.sleep(max_ms);
+        me.sleeper().awake();
+        self.core.tasks.lookout.awake(me.tid);
+        self.core.isolation.busy_again(me.tid);
+        n
+    }
+
+    // Takes what is there.
+    fn look(&self) -> i32 {
+        self.core.isolation.step_aside(self.me.tid);
+        let n = self.core.fds.wait(self.me.tid, Some(0));
+        self.update_clock();
+        n
+    }
+
+    // Announced: from here on whoever brings work sees that it must wake us,
+    // and this look sees whatever came before (INV-46).
+    fn sleep(&self, max_ms: u64) -> i32 {
+        let tid = self.me.tid;
         let lookout = self.core.tasks.lookout.sleeps(tid);
         let mut ns = 0;
+        let mut begin = 0;
         if !self.has_work() && !self.stopping() {
-            self.update_clock();
+            begin = clock::monotonic_ns();
+            self.set_clock(begin);
             self.wake(self.core.tasks.serve_overdue(tid, self.me.caller()));
             if !self.has_work() {
-                ns = self.timeout(max_ms, lookout);
+                ns = self.timeout(max_ms, lookout, begin);
             }
         }
         if ns > 0 {
             pause::at(Point::SleepCommit, core::ptr::null());
         }
-        isolation.harmless(tid);
+        self.core.isolation.harmless(tid);
         let n = self.core.fds.wait(tid, Some(ns));
-        self.me.sleeper().awake();
-        self.core.tasks.lookout.awake(tid);
-        isolation.busy_again(tid);
+        let end = clock::monotonic_ns();
+        self.set_clock(end);
+        self.me.eager.set(n > 0 && end - begin < BRIEF_NS);
         n
     }
 
@@ -184,7 +221,9 @@ impl Loop<'_> {
                     return None;
                 }
                 if self.has_work() {
-                    return (clock::monotonic_ns() < self.blind_until.get()).then_some(0);
+                    let now = clock::monotonic_ns();
+                    self.set_clock(now);
+                    return (now < self.blind_until.get()).then_some(0);
                 }
                 spin_hint();
             }
@@ -203,6 +242,7 @@ impl Loop<'_> {
             let n = self.core.fds.wait(self.me.tid, Some(0));
             isolation.busy_again(self.me.tid);
             if n != 0 {
+                self.update_clock();
                 return Some(n);
             }
             let end = clock::monotonic_ns();
@@ -227,7 +267,6 @@ impl Loop<'_> {
             }
             n
         });
-        self.update_clock();
         if n > 0 || self.core.fds.has_updates(self.me.tid) {
             self.before_handlers();
         }
@@ -285,6 +324,8 @@ pub fn poll_once(max_ms: i32) {
     if l.me.hosted.load(Ordering::Relaxed) {
         l.me.sleeper().awake();
     }
+    // Whatever the host did meanwhile.
+    l.update_clock();
     l.turn(max);
     // The host goes its own ways.
     l.before_handlers();

@@ -50,7 +50,8 @@ pub fn forget(epfd: i32, fd: i32) -> i32 {
 /// unless something happened.
 pub fn wait(epfd: i32, events: &mut [Event], timeout_ns: Option<u64>) -> i32 {
     let max = events.len() as libc::c_int;
-    if let Some(ns) = timeout_ns.filter(|&ns| ns != 0 && pwait2_works()) {
+    // Whole milliseconds, no wait and for ever among them, are cheaper so.
+    if let Some(ns) = timeout_ns.filter(|&ns| ns % 1_000_000 != 0 && pwait2_works()) {
         let ts = libc::timespec {
             tv_sec: (ns / 1_000_000_000) as _,
             tv_nsec: (ns % 1_000_000_000) as _,
