@@ -716,6 +716,25 @@ fn edges() {
     close(b);
 }
 
+/// What cannot be watched has no edges.
+#[test]
+fn edges_of_a_regular_file() {
+    let t = entered(1);
+    let path = c"/proc/self/exe";
+    let fd = unsafe { libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
+    t.insert(fd, OWNER, Some(iocb), 1);
+    t.slot(fd).raise(FD_ET_POSSIBLE);
+    want(&t, fd);
+    turn(&t, 0);
+    turn(&t, 0);
+    assert_eq!(calls(), 2);
+    t.stop_recv(fd);
+    turn(&t, 0);
+    turn(&t, 0);
+    assert_eq!((calls(), t.has_updates(0)), (0, false));
+    t.delete(fd, Some(0));
+}
+
 /// A takeover of an edge-triggered descriptor moves its registration.
 #[test]
 fn edges_move() {

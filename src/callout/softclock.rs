@@ -34,19 +34,22 @@ impl Callouts {
     ///
     /// # Safety
     /// What is pending was armed by the rules of `reset`.
+    #[inline]
     pub unsafe fn softclock(&self, cpu: usize, me: usize, env: &impl Env) {
         let rec = &self.cpus()[cpu];
         // Only this thread can have written its own identity there.
         if rec.runner.load(Ordering::Relaxed) == me {
-            panic!(
-                "softclock: cpu {cpu} is inside a handler, or one was left by a jump: {}",
-                Inside(self, me)
-            );
+            Inside(self, me).refuse(cpu);
         }
         env.wake(self.gather());
-        if rec.next() == NEVER {
-            return;
+        if rec.next() != NEVER {
+            // SAFETY: by this function's contract.
+            unsafe { self.run_due(cpu, me, env) };
         }
+    }
+
+    unsafe fn run_due(&self, cpu: usize, me: usize, env: &impl Env) {
+        let rec = &self.cpus()[cpu];
         let mut clock = env.now();
         let mut state = rec.lock();
         if rec.runner.load(Ordering::Relaxed) != NOBODY {
@@ -74,6 +77,13 @@ impl Callouts {
 }
 
 struct Inside<'a>(&'a Callouts, usize);
+
+impl Inside<'_> {
+    #[cold]
+    fn refuse(&self, cpu: usize) -> ! {
+        panic!("softclock: cpu {cpu} is inside a handler, or one was left by a jump: {self}");
+    }
+}
 
 impl fmt::Display for Inside<'_> {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {

@@ -114,7 +114,14 @@ impl FdTable {
     }
 
     /// Tells the kernel what changed since the last turn. For thread `tid`.
+    #[inline]
     pub fn apply_updates(&self, tid: usize) {
+        if self.has_updates(tid) {
+            self.apply_all(tid);
+        }
+    }
+
+    fn apply_all(&self, tid: usize) {
         let t = self.thread(tid);
         // What is queued meanwhile waits for the next turn.
         for _ in 0..t.local.len() {
@@ -170,7 +177,6 @@ impl FdTable {
             false => 0,
         };
         if had & Polled::FILE != 0 {
-            let wanted = wanted & Polled::BOTH;
             record.store(
                 Polled::new(life, wanted | Polled::FILE).0,
                 Ordering::Relaxed,
@@ -206,7 +212,8 @@ impl FdTable {
     /// What the set is to hold of a descriptor in this state, of which it
     /// holds `had`.
     fn wanted(&self, state: u32, had: u32) -> u32 {
-        if state & FD_ET_POSSIBLE != 0 && self.kind().has_edges() {
+        let edges = state & FD_ET_POSSIBLE != 0 && self.kind().has_edges();
+        if edges && had & Polled::FILE == 0 {
             // Once for everything, as soon as something is wanted.
             return match state & FD_EV_ACTIVE_RW {
                 0 => had,

@@ -291,7 +291,20 @@ impl Tasks {
     ///
     /// # Safety
     /// Only thread `me` calls this.
+    #[inline]
     pub unsafe fn wake_expired(&self, me: usize, by: Caller) -> ThreadSet {
+        let sched = self.sched(me);
+        // SAFETY: the owner thread calls.
+        let timers = unsafe { &mut (*sched.owner()).timers };
+        if timers.is_empty() && sched.next_shared() > by.now {
+            timers.reset(by.now);
+            return ThreadSet::EMPTY;
+        }
+        // SAFETY: by this function's contract.
+        unsafe { self.wake_due(me, by) }
+    }
+
+    unsafe fn wake_due(&self, me: usize, by: Caller) -> ThreadSet {
         let depth = self.config.depth;
         let shared_due = self.sched(me).next_shared() <= by.now;
         let mut left = if shared_due { depth.div_ceil(2) } else { depth };
