@@ -206,7 +206,12 @@ impl FdTable {
             "descriptor {fd} is deleted but not inserted"
         );
         match slot.orphan(tid) {
-            Orphan::CloseNow(closing) => self.close(slot, fd, closing),
+            Orphan::CloseNow(closing) => {
+                if let Some(tid) = tid {
+                    self.thread(tid).poller.closes(fd);
+                }
+                self.close(slot, fd, closing);
+            }
             Orphan::Deferred => {}
             Orphan::Twice => panic!("descriptor {fd} is deleted twice"),
         }
@@ -242,6 +247,7 @@ impl FdTable {
     /// What another thread deleted.
     pub(super) fn close_orphan(&self, slot: &Slot, fd: i32, closing: Closing, t: &ThreadPoll) {
         t.orphans.bump();
+        t.poller.closes(fd);
         self.close(slot, fd, closing);
     }
 

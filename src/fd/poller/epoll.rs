@@ -79,6 +79,9 @@ impl Poller for Epoll {
         epoll::forget(self.epfd(), fd)
     }
 
+    // The kernel sees to it.
+    fn closes(&self, _fd: i32) {}
+
     fn drop_for_all(&self, fd: i32) {
         epoll::ctl(self.epfd(), epoll::EPOLL_CTL_DEL, fd, 0, 0);
     }

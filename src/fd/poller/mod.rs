@@ -65,8 +65,8 @@ impl Kind {
     }
 }
 
-/// One thread's set. All but `close` and `drop_for_all` are for that thread
-/// alone.
+/// One thread's set, for that thread alone but for `drop_for_all`, and `close`
+/// once it is gone.
 pub(super) trait Poller {
     /// Makes the set, which is empty: 0 or a negative errno.
     fn open(&self) -> i32;
@@ -90,7 +90,10 @@ pub(super) trait Poller {
     /// in the set, or the kernel cannot find it there any more.
     fn forget(&self, fd: i32) -> i32;
 
-    /// The same by any thread, for a file that stays open elsewhere.
+    /// The thread is about to close `fd`, and with it perhaps its file.
+    fn closes(&self, fd: i32);
+
+    /// Does not watch `fd` any more, whose file stays open elsewhere.
     fn drop_for_all(&self, fd: i32);
 
     /// Waits for at most `timeout_ns` (None: for ever): how many of `reports`

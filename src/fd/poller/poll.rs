@@ -244,7 +244,13 @@ impl Poller for Poll {
         })
     }
 
-    // A number that was closed shows as such at the next wait.
+    fn closes(&self, fd: i32) {
+        if self.is_open() {
+            self.forget(fd);
+        }
+    }
+
+    // What somebody else closed shows as such at the next wait.
     fn drop_for_all(&self, _fd: i32) {}
 
     fn wait(&self, reports: &mut [Event], timeout_ns: Option<u64>) -> i32 {
