@@ -15,6 +15,8 @@ use core::cell::Cell;
 
 /// The longest sleep, ms.
 const MAX_DELAY_MS: u64 = 60_000;
+/// Reports whose handlers take so long together that the clock is read anew.
+const MANY: i32 = 32;
 /// Looks at the queues between two at the clock, while spinning.
 const SPINS: u32 = 32;
 /// A wait that takes less did not sleep.
@@ -272,6 +274,9 @@ impl Loop<'_> {
         }
         if self.core.fds.dispatch(self.me.tid, n) {
             epoll::eventfd_drain(self.me.eventfd());
+        }
+        if n > MANY {
+            self.update_clock();
         }
     }
 }
