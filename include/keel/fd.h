@@ -29,8 +29,10 @@
 #ifndef KEEL_FD_H
 #define KEEL_FD_H
 
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/uio.h>
 
 #ifndef KEEL_ALIGNED
 #define KEEL_ALIGNED(n) __attribute__((aligned(n)))
@@ -97,7 +99,10 @@ extern "C" {
  */
 #define FD_CLONED 0x20000
 
-/** State: non-blocking mode was set up. */
+/**
+ * State: keel_fd_writev_line() has set non-blocking mode up, or the server sets
+ * this to keep it from doing so.
+ */
 #define FD_INITIALIZED 0x40000
 
 /** State, for the server to set: report changes only, where the poller can. */
@@ -106,7 +111,7 @@ extern "C" {
 /** State, for the server to set: passed to another process; informational. */
 #define FD_EXPORTED 0x100000
 
-/** State: an exclusive write is in progress. */
+/** State: a keel_fd_writev_line() is in progress. */
 #define FD_EXCL_SYSCALL 0x200000
 
 /** State, for the server to set: fd_delete() does everything but close(). */
@@ -231,6 +236,16 @@ int fd_takeover(int fd, void *expected_owner);
  * Thread rule: *registered threads*; on others FD_UPDT_MIGRATED.
  */
 int fd_update_events(int fd, unsigned int evts);
+
+/**
+ * Makes each thread that may handle fd look at it again before it waits for
+ * events, and wakes those that wait. fd_want_recv() and fd_want_send() do it
+ * themselves: this is for code that sets FD_EV_ACTIVE bits by hand. Nothing
+ * happens where fd is not inserted.
+ *
+ * Thread rule: *any thread*.
+ */
+void updt_fd_polling(int fd);
 
 /**
  * Wants reads on fd: its threads poll for them.
@@ -385,6 +400,34 @@ int fd_set_cloexec(int fd);
  * Thread rule: *any thread*.
  */
 void my_closefrom(int start);
+
+/**
+ * Writes one line, the non-empty ones of the npfx fragments of pfx and then of
+ * the nmsg of msg (31 altogether, what follows is left out) and a newline if nl
+ * is not 0, with one writev(). What exceeds maxlen bytes, newline included, is
+ * cut off in front of the newline; maxlen 0: no limit. For logs: lines that
+ * threads write at the same time do not mix, and nobody waits for another's
+ * write.
+ *
+ * fd need not be inserted: it may be stdout. The first use of a number sets
+ * O_NONBLOCK, unless it is a terminal or FD_INITIALIZED is set. That bit is
+ * remembered until the descriptor is deleted, or the number inserted.
+ *
+ * Returns the bytes written, of which there are fewer than the line has where a
+ * pipe or a disk is full; 0 for no fragments and no newline; -1 with errno:
+ * EAGAIN where nothing can be written now, because the pipe is full or another
+ * thread was writing all the time; EBADF also where fd is out of range or
+ * keel_init() was not called.
+ *
+ * Thread rule: *any thread*.
+ */
+ssize_t keel_fd_writev_line(int fd,
+                            size_t maxlen,
+                            const struct iovec *pfx,
+                            size_t npfx,
+                            const struct iovec *msg,
+                            size_t nmsg,
+                            int nl);
 
 /**
  * Writes the pollers that there are, their preference, whether they can be used

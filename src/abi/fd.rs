@@ -24,10 +24,11 @@
 
 use crate::fd::{self, FdTable, Slot, Updated};
 use crate::runtime;
-use crate::sys::file;
+use crate::sys::file::{self, iovec};
+use crate::sys::{EBADF, set_errno};
 use core::ffi::{CStr, c_char, c_int, c_long, c_uint, c_ulong, c_void};
 use core::mem::{align_of, offset_of};
-use core::ptr;
+use core::{ptr, slice};
 use libc::FILE;
 
 /// State: reads are wanted.
@@ -67,13 +68,14 @@ pub const FD_LINGER_RISK: c_uint = 0x10000;
 /// State, for the server to set: another process or a duplicate shares the file,
 /// so it has to leave the kernel's poller explicitly when it is closed.
 pub const FD_CLONED: c_uint = 0x20000;
-/// State: non-blocking mode was set up.
+/// State: keel_fd_writev_line() has set non-blocking mode up, or the server sets
+/// this to keep it from doing so.
 pub const FD_INITIALIZED: c_uint = 0x40000;
 /// State, for the server to set: report changes only, where the poller can.
 pub const FD_ET_POSSIBLE: c_uint = 0x80000;
 /// State, for the server to set: passed to another process; informational.
 pub const FD_EXPORTED: c_uint = 0x100000;
-/// State: an exclusive write is in progress.
+/// State: a keel_fd_writev_line() is in progress.
 pub const FD_EXCL_SYSCALL: c_uint = 0x200000;
 /// State, for the server to set: fd_delete() does everything but close().
 pub const FD_DISOWN: c_uint = 0x400000;
@@ -264,6 +266,17 @@ pub unsafe extern "C" fn fd_update_events(fd: c_int, evts: c_uint) -> c_int {
     }
 }
 
+/// Makes each thread that may handle fd look at it again before it waits for
+/// events, and wakes those that wait. fd_want_recv() and fd_want_send() do it
+/// themselves: this is for code that sets FD_EV_ACTIVE bits by hand. Nothing
+/// happens where fd is not inserted.
+///
+/// Thread rule: *any thread*.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn updt_fd_polling(fd: c_int) {
+    runtime::wake(table().update_polling(fd, runtime::tid()));
+}
+
 /// Wants reads on fd: its threads poll for them.
 ///
 /// Thread rule: *any thread*.
@@ -437,6 +450,58 @@ pub unsafe extern "C" fn fd_set_cloexec(fd: c_int) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn my_closefrom(start: c_int) {
     file::close_from(start);
+}
+
+/// Writes one line, the non-empty ones of the npfx fragments of pfx and then of
+/// the nmsg of msg (31 altogether, what follows is left out) and a newline if nl
+/// is not 0, with one writev(). What exceeds maxlen bytes, newline included, is
+/// cut off in front of the newline; maxlen 0: no limit. For logs: lines that
+/// threads write at the same time do not mix, and nobody waits for another's
+/// write.
+///
+/// fd need not be inserted: it may be stdout. The first use of a number sets
+/// O_NONBLOCK, unless it is a terminal or FD_INITIALIZED is set. That bit is
+/// remembered until the descriptor is deleted, or the number inserted.
+///
+/// Returns the bytes written, of which there are fewer than the line has where a
+/// pipe or a disk is full; 0 for no fragments and no newline; -1 with errno:
+/// EAGAIN where nothing can be written now, because the pipe is full or another
+/// thread was writing all the time; EBADF also where fd is out of range or
+/// keel_init() was not called.
+///
+/// Thread rule: *any thread*.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keel_fd_writev_line(
+    fd: c_int,
+    maxlen: usize,
+    pfx: *const iovec,
+    npfx: usize,
+    msg: *const iovec,
+    nmsg: usize,
+    nl: c_int,
+) -> libc::ssize_t {
+    let written = match runtime::core() {
+        // SAFETY: the caller's fragments.
+        Some(core) => unsafe {
+            let (pfx, msg) = (fragments(pfx, npfx), fragments(msg, nmsg));
+            core.fds.write_line(fd, maxlen, pfx, msg, nl != 0)
+        },
+        None => -(EBADF as isize),
+    };
+    if written < 0 {
+        set_errno(-written as c_int);
+        return -1;
+    }
+    written
+}
+
+// NULL has no elements.
+unsafe fn fragments<'a>(first: *const iovec, n: usize) -> &'a [iovec] {
+    if first.is_null() {
+        return &[];
+    }
+    // SAFETY: the caller's array is that long.
+    unsafe { slice::from_raw_parts(first, n) }
 }
 
 /// Writes the pollers that there are, their preference, whether they can be used

@@ -43,6 +43,8 @@ mod dispatch;
 #[cfg(not(loom))]
 mod dump;
 #[cfg(not(loom))]
+mod line;
+#[cfg(not(loom))]
 mod poller;
 #[cfg(not(loom))]
 mod polling;

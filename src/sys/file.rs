@@ -3,11 +3,44 @@
 use super::errno;
 use core::ffi::CStr;
 use core::fmt;
+pub use libc::iovec;
 
 /// Sets O_NONBLOCK in place of all other status flags: 0 or -1 with errno.
 pub fn set_nonblock(fd: i32) -> i32 {
     // SAFETY: no pointers.
     unsafe { libc::fcntl(fd, libc::F_SETFL, libc::O_NONBLOCK) }
+}
+
+/// Sets O_NONBLOCK beside the other status flags: 0 or a negative errno.
+pub fn add_nonblock(fd: i32) -> i32 {
+    // SAFETY: no pointers.
+    let rc = unsafe {
+        match libc::fcntl(fd, libc::F_GETFL) {
+            flags if flags < 0 => flags,
+            flags => libc::fcntl(fd, libc::F_SETFL, flags | libc::O_NONBLOCK),
+        }
+    };
+    if rc < 0 { -errno() } else { 0 }
+}
+
+/// Whether `fd` is a terminal. Keeps errno.
+pub fn is_tty(fd: i32) -> bool {
+    let saved = errno();
+    // SAFETY: no pointers.
+    let tty = unsafe { libc::isatty(fd) } == 1;
+    super::set_errno(saved);
+    tty
+}
+
+/// `writev`: the bytes written, or a negative errno.
+///
+/// # Safety
+/// Each part of `line` is readable.
+pub unsafe fn writev(fd: i32, line: &[iovec]) -> isize {
+    // SAFETY: the slice is valid for its length, and by this function's
+    // contract.
+    let n = unsafe { libc::writev(fd, line.as_ptr(), line.len() as libc::c_int) };
+    if n < 0 { -(errno() as isize) } else { n }
 }
 
 /// Sets FD_CLOEXEC: 0 or -1 with errno.
