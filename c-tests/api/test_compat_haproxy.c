@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* keel/compat/haproxy.h: declared pools, and HAProxy's names for the rest. */
 
+#define _GNU_SOURCE             /* pipe2 */
 #include <check.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -541,16 +543,176 @@ START_TEST(words_reach_declared_pools)
 }
 END_TEST
 
+/* --- descriptors ----------------------------------------------------------------- */
+
+struct ist { char *ptr; size_t len; };
+
+static int connection;          /* its address owns descriptors */
+static int calls;
+
+static void count_calls(int fd)
+{
+	(void)fd;
+	calls++;
+}
+
+static void start(void)
+{
+	struct keel_config cfg = KEEL_CONFIG_INIT;
+
+	give_early_back();
+	cfg.nbthread = 2;
+	cfg.maxsock = 256;
+	ck_assert_int_eq(keel_init(&cfg), 0);
+	ck_assert_int_eq(keel_thread_enter(0), 0);
+}
+
+START_TEST(pollers_live_with_the_library)
+{
+	ck_assert_int_eq(init_pollers(), 0);
+	deinit_pollers();
+	start();
+	ck_assert_int_eq(init_pollers(), 1);
+	deinit_pollers();
+	ck_assert_int_eq(init_pollers(), 1);
+	keel_deinit();
+	ck_assert_int_eq(init_pollers(), 0);
+	ck_assert_int_lt(DEAD_FD_MAGIC, 0);
+}
+END_TEST
+
+START_TEST(used_descriptors_are_a_variable)
+{
+	int fds[2];
+
+	ck_assert_int_eq(ha_used_fds, 0);
+	start();
+	ck_assert_int_eq(pipe2(fds, O_NONBLOCK | O_CLOEXEC), 0);
+	fd_insert(fds[0], &connection, count_calls, 1);
+	ck_assert_int_eq(ha_used_fds, 1);
+	fd_insert(fds[1], &connection, count_calls, 1);
+	ck_assert(ha_used_fds == 2 && ha_used_fds * 2 == 4);
+	fd_delete(fds[0]);
+	fd_delete(fds[1]);
+	ck_assert_int_eq(ha_used_fds, 0);
+	keel_deinit();
+	ck_assert_int_eq(ha_used_fds, 0);
+}
+END_TEST
+
+START_TEST(fd_52_poll_timeouts_are_exact)
+{
+	int now;
+
+	start();
+	now = (int)keel_now_ms();
+	ck_assert_int_eq(compute_poll_timeout(TICK_ETERNITY), 60000);
+	ck_assert_int_eq(compute_poll_timeout(tick_add(now, 100000)), 60000);
+	ck_assert_int_eq(compute_poll_timeout(tick_add(now, INT_MAX)), 60000);
+	ck_assert_int_eq(compute_poll_timeout(tick_add(now, -1)), 0);
+	ck_assert_int_eq(compute_poll_timeout(tick_add(now, -100000)), 0);
+	for (int i = 0; i < 100; i++) {
+		int date = tick_add(now, i * 700);
+		int expected = (int)((unsigned int)date - (unsigned int)now);
+
+		if (compute_poll_timeout(date) != (expected < 60000 ? expected : 60000))
+			ck_abort_msg("%d ms from now: %d", expected, compute_poll_timeout(date));
+	}
+	keel_deinit();
+}
+END_TEST
+
+START_TEST(lines_are_made_of_ists)
+{
+	struct ist pfx[] = { { "<6>", 3 }, { NULL, 0 }, { "host ", 5 } }, msg[] = { { "hello", 5 }, { ", world", 7 } };
+	char text[64] = "";
+	int fds[2];
+
+	start();
+	ck_assert_int_eq(pipe2(fds, O_CLOEXEC), 0);
+	ck_assert_int_eq(fd_write_frag_line(fds[1], 0, pfx, 3, msg, 2, 1), 21);
+	ck_assert_int_eq(fd_write_frag_line(fds[1], 6, pfx + 2, 1, msg, 2, 1), 6);
+	ck_assert_int_eq(fd_write_frag_line(fds[1], 0, NULL, 0, msg, 1, 0), 5);
+	ck_assert_int_eq(read(fds[0], text, sizeof(text) - 1), 32);
+	ck_assert_str_eq(text, "<6>host hello, world\nhost \nhello");
+	close(fds[0]);
+	close(fds[1]);
+	keel_deinit();
+}
+END_TEST
+
+/* An ACTIVE bit set by hand is polled for once the poller is told. */
+START_TEST(updates_may_be_programmed_by_hand)
+{
+	int fds[2];
+
+	start();
+	ck_assert_int_eq(pipe2(fds, O_NONBLOCK | O_CLOEXEC), 0);
+	ck_assert_int_eq(write(fds[1], "x", 1), 1);
+	fd_insert(fds[0], &connection, count_calls, 1);
+	keel_poll_once(0);
+	__atomic_fetch_or(&fdtab[fds[0]].state, FD_EV_ACTIVE_R, __ATOMIC_RELAXED);
+	keel_poll_once(0);
+	ck_assert_int_eq(calls, 0);
+	updt_fd_polling(fds[0]);
+	ck_assert_uint_eq(fdtab[fds[0]].update_mask, 1);
+	updt_fd_polling(fds[0]);
+	ck_assert_uint_eq(fdtab[fds[0]].update_mask, 1);
+	keel_poll_once(5000);
+	ck_assert_int_eq(calls, 1);
+	fd_delete(fds[0]);
+	/* Of what is closed there is nothing to know. */
+	updt_fd_polling(fds[0]);
+	ck_assert_uint_eq(fdtab[fds[0]].update_mask, 0);
+	close(fds[1]);
+	keel_deinit();
+}
+END_TEST
+
+/* As HAProxy's files read and write them, off the threads' way. */
+START_TEST(slots_have_haproxys_fields)
+{
+	int fds[2], fd;
+
+	start();
+	ck_assert_int_eq(pipe2(fds, O_NONBLOCK | O_CLOEXEC), 0);
+	fd = fds[0];
+	fd_insert(fd, &connection, count_calls, 3);
+	ck_assert_ptr_eq(fdtab[fd].owner, &connection);
+	ck_assert(fdtab[fd].iocb == count_calls);
+	ck_assert_uint_eq(fdtab[fd].thread_mask, 3);
+	ck_assert_uint_eq(fdtab[fd].running_mask, 0);
+	ck_assert_uint_eq(fdtab[fd].update_mask, 0);
+	fd_want_recv(fd);
+	ck_assert_uint_eq(fdtab[fd].update_mask, 3);
+	ck_assert_uint_eq(fdtab[fd].state, FD_EV_ACTIVE_R | FD_EV_READY_RW);
+	fdtab[fd].state |= FD_LINGER_RISK | FD_EXPORTED;
+	fdtab[fd].owner = &calls;
+	fdtab[fd].iocb = count_calls;
+	ck_assert_int_eq(fd_takeover(fd, &connection), -1);
+	ck_assert_int_eq(fd_takeover(fd, &calls), 0);
+	ck_assert_uint_eq(fdtab[fd].thread_mask, 1);
+	ck_assert_uint_eq(fdtab[fd].state, FD_EV_READY_RW | FD_LINGER_RISK | FD_EXPORTED);
+	fd_delete(fd);
+	ck_assert_ptr_null(fdtab[fd].owner);
+	ck_assert_uint_eq(fdtab[fd].state, 0);
+	close(fds[1]);
+	keel_deinit();
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("compat/haproxy.h");
 	TCase *pools = tcase_create("declared pools");
 	TCase *without = tcase_create("no pool");
 	TCase *names = tcase_create("names");
+	TCase *descriptors = tcase_create("descriptors");
 
 	tcase_set_timeout(pools, 30);
 	tcase_set_timeout(without, 30);
 	tcase_set_timeout(names, 30);
+	tcase_set_timeout(descriptors, 30);
 	tcase_add_test(pools, pools_exist_before_main);
 	tcase_add_test(pools, pools_are_what_was_declared);
 	tcase_add_test(pools, pool_30_the_default_alignment_is_the_types);
@@ -570,8 +732,15 @@ int main(void)
 	tcase_add_test(names, dump_pools_writes_to_stderr);
 	tcase_add_test(names, words_are_parsed_as_by_haproxy);
 	tcase_add_test(names, words_reach_declared_pools);
+	tcase_add_test(descriptors, pollers_live_with_the_library);
+	tcase_add_test(descriptors, used_descriptors_are_a_variable);
+	tcase_add_test(descriptors, fd_52_poll_timeouts_are_exact);
+	tcase_add_test(descriptors, lines_are_made_of_ists);
+	tcase_add_test(descriptors, updates_may_be_programmed_by_hand);
+	tcase_add_test(descriptors, slots_have_haproxys_fields);
 	suite_add_tcase(s, pools);
 	suite_add_tcase(s, without);
 	suite_add_tcase(s, names);
+	suite_add_tcase(s, descriptors);
 	return run_suite(s);
 }

@@ -19,6 +19,68 @@ REGISTER_POOL(&one, "one", 24); REGISTER_POOL(&two, "two", 48);
 REGISTER_ALIGNED_POOL(&three, "three", sizeof(struct buffer), 32);
 REGISTER_TYPED_POOL(&four, "four", struct buffer);
 
+/* --- descriptors --- */
+
+struct ist { char *ptr; size_t len; };
+struct connection { int fd; int closed; };
+
+static void conn_io(int fd)
+{
+    struct connection *conn = (struct connection *)fdtab[fd].owner;
+
+    if (fdtab[fd].state & (FD_POLL_HUP | FD_POLL_ERR))
+        conn->closed = 1;
+    if (fd_recv_ready(fd) && fd_recv_active(fd))
+        fd_cant_recv(fd);
+    if (fd_send_ready(fd) && fd_send_active(fd))
+        fd_cant_send(fd);
+    if (!fd_active(fd) || conn->closed) {
+        fd_delete(fd);
+        conn->fd = DEAD_FD_MAGIC;
+    }
+}
+
+static int descriptors(struct connection *conn, FILE *out)
+{
+    struct ist pfx[2], msg[1];
+    int fd = conn->fd, wait = compute_poll_timeout(TICK_ETERNITY);
+
+    disable_poller("select");
+    if (!init_pollers())
+        return -1;
+    if (list_pollers(out) < 0 || fd_set_nonblock(fd) < 0 || fd_set_cloexec(fd) < 0)
+        return -1;
+    fd_insert(fd, conn, conn_io, 1UL);
+    fdtab[fd].state |= FD_LINGER_RISK | FD_CLONED | FD_EXPORTED;
+    fd_want_recv_safe(fd);
+    fd_want_recv(fd);
+    fd_stop_recv(fd);
+    fd_may_recv(fd);
+    fd_cond_recv(fd);
+    fd_want_send(fd);
+    fd_stop_send(fd);
+    fd_may_send(fd);
+    fd_cond_send(fd);
+    fd_stop_both(fd);
+    fd_may_both(fd);
+    updt_fd_polling(fd);
+    if (fdtab[fd].iocb == conn_io && fdtab[fd].thread_mask && !fdtab[fd].running_mask && !fdtab[fd].update_mask)
+        wait = ha_used_fds;
+    if (fd_set_running(fd) != -1 && !fd_clr_running(fd) && !fdtab[fd].thread_mask)
+        _fd_delete_orphan(fd);
+    if (fd_takeover(fd, conn) == 0 && fd_update_events(fd, FD_EV_READY_R | FD_EV_SHUT_R) == FD_UPDT_CLOSED)
+        wait = 0;
+    memset(pfx, 0, sizeof(pfx));
+    memset(msg, 0, sizeof(msg));
+    if (fd_write_frag_line(2, 1024, pfx, 2, msg, 1, 1) < 0)
+        wait = 0;
+    wake_thread(0);
+    if (fork_poller() == 0)
+        my_closefrom(3);
+    deinit_pollers();
+    return wait;
+}
+
 /* In HAProxy such a function is often called through a pointer. */
 static void (*const callback)(struct pool_head **, const char *, unsigned int) = create_pool_callback;
 
@@ -34,6 +96,8 @@ int main(int argc, char **argv)
     void *p;
     int i;
 
+    if (argc > 2)
+        return descriptors((struct connection *)pool_zalloc(two), stdout);
     if (argc > 1 && pool_parse_debugging(argv[1], &err) < 0) {
         fputs(err, stderr);
         free(err);

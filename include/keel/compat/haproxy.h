@@ -7,6 +7,8 @@
  *   pools: REGISTER_POOL() and DECLARE_POOL() in all their forms,
  *   create_pool_callback(), pool_alloc_flag(), dump_pools()
  *   tasks: nothing, all their names are functions of keel's
+ *   descriptors: init_pollers(), deinit_pollers(), compute_poll_timeout(),
+ *   ha_used_fds, fd_write_frag_line(), DEAD_FD_MAGIC
  *
  * Everything here is a macro or a static inline function; nothing else of keel
  * includes this header.
@@ -128,6 +130,46 @@ static inline void keel_compat_register_pool(struct keel_pool_registration *decl
     struct keel_pool_declared_here_##id
 
 /* --- descriptors -------------------------------------------------------------- */
+
+/** For a variable whose descriptor was closed: negative. */
+#define DEAD_FD_MAGIC ((int)0xFDDEADFDU)
+
+/** 1 where there are a descriptor table and a poller: keel_init() makes them. */
+static inline int init_pollers(void)
+{
+    return fdtab != NULL;
+}
+
+/** Nothing: keel_deinit() does it. */
+static inline void deinit_pollers(void)
+{
+}
+
+/** How many descriptors are inserted and not closed yet; 0 without a table. To be read. */
+#define ha_used_fds (fdtab != NULL ? keel_used_fds() : 0)
+
+/**
+ * Milliseconds that a poller may wait for the date next: 0 where that has come,
+ * 60000 where there is none, and never more.
+ */
+static inline int compute_poll_timeout(int next)
+{
+    const int max = 60000;
+    int wait;
+
+    if (!tick_isset(next))
+        return max;
+    wait = TICKS_TO_MS(tick_remain((int)keel_now_ms(), next));
+    return wait < max ? wait : max;
+}
+
+/**
+ * keel_fd_writev_line() with arrays of the server's struct ist, a pointer and a
+ * length: that is what a struct iovec is.
+ */
+#define fd_write_frag_line(fd, maxlen, pfx, npfx, msg, nmsg, nl) \
+    keel_fd_writev_line((fd), (maxlen), (const struct iovec *)(const void *)(pfx), (npfx), \
+                        (const struct iovec *)(const void *)(msg), (nmsg), (nl))
 
 /* --- stick tables ------------------------------------------------------------- */
 
