@@ -6,7 +6,7 @@ set -u
 wants=
 case ${1:-} in
 run) needs='gcc make cargo pkg-config wrk curl' ;;
-check) needs='gcc g++ make cargo rustfmt clippy pkg-config wrk curl perl check bats nginx valgrind' ;;
+check) needs='gcc g++ make cargo rustfmt clippy pkg-config wrk curl perl check libuv bats nginx valgrind' ;;
 bench)
 	needs='gcc make cargo pkg-config'
 	wants='libev libevent libuv libdpdk liburcu uthash jemalloc mimalloc tcmalloc'
