@@ -73,4 +73,64 @@ else
 	echo 'not ok its stick table lets 20 of 25 connections in'
 	result=1
 fi
+
+# A loop of the reader's own, with a timer and a wake-up by another thread.
+awk '/^```c loop$/ { inside = 1; next } /^```$/ { inside = 0 } inside' README.md > "$work/loop.c"
+cat >> "$work/loop.c" <<'END'
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static volatile int done;
+static int turns, wakeups;
+
+static struct task *count(struct task *t, void *context, unsigned int state)
+{
+	(void)context;
+	if (state & TASK_WOKEN_MSG)
+		wakeups++;
+	if (state & TASK_WOKEN_TIMER)
+		turns++;
+	t->expire = tick_add(keel_now_ms(), 20);
+	done = turns >= 5 && wakeups;
+	return t;
+}
+
+static void *wake(void *t)
+{
+	usleep(50000);
+	task_wakeup(t, TASK_WOKEN_MSG);
+	return NULL;
+}
+
+int main(void)
+{
+	struct keel_config cfg = KEEL_CONFIG_INIT;
+	pthread_t th;
+	struct task *t;
+
+	cfg.nbthread = 1;
+	if (keel_init(&cfg) != 0 || keel_thread_enter(0) != 0 || !(t = task_new_anywhere()))
+		return 1;
+	t->process = count;
+	task_wakeup(t, TASK_WOKEN_INIT);
+	pthread_create(&th, NULL, wake, t);
+	host_loop(&done);
+	pthread_join(th, NULL);
+	task_destroy(t);
+	keel_deinit();
+	puts("done");
+	return 0;
+}
+END
+# shellcheck disable=SC2046
+if cc "$work/loop.c" -Wall -Wextra -Werror $(pkg-config --cflags --libs keel) -pthread -o "$work/loop" > "$work/out" 2>&1 &&
+	timeout 20 "$work/loop" > "$work/out" 2>&1 && [ "$(cat "$work/out")" = done ]; then
+	echo "ok its loop of one's own serves keel"
+else
+	cat "$work/out"
+	echo "not ok its loop of one's own serves keel"
+	result=1
+fi
 exit $result
