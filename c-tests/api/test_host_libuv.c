@@ -459,6 +459,80 @@ START_TEST(the_hosts_handlers_wake_tasks)
 }
 END_TEST
 
+static void on_first_wish(uv_timer_t *timer)
+{
+	(void)timer;
+	fd_insert(bell, &owner, on_bell, 1);
+	fd_want_recv(bell);
+}
+
+START_TEST(the_hosts_handlers_want_events)
+{
+	uv_timer_t own;
+
+	init(1);
+	if (!host_begin(&host, 0))
+		return;
+	left = 1;
+	bell = eventfd(1, EFD_NONBLOCK | EFD_CLOEXEC);
+	uv_timer_init(&host.loop, &own);
+	uv_timer_start(&own, on_first_wish, 10, 0);
+	atomic_store(&answered, RINGS - 1);
+	host_run(&host);
+	ck_assert(!host.expired);
+	fd_delete(bell);
+	host_end(&host);
+	keel_deinit();
+}
+END_TEST
+
+static struct task *dated;
+
+static struct task *date_came(struct task *t, void *context, unsigned int state)
+{
+	(void)context;
+	if (state & TASK_WOKEN_TIMER) {
+		t->expire = TICK_ETERNITY;
+		one_less();
+	}
+	return t;
+}
+
+static void *schedule_from_outside(void *arg)
+{
+	(void)arg;
+	usleep(20000);
+	task_schedule(dated, tick_add(keel_now_ms(), 20));
+	due[0] = keel_now_ns() + 30000000 - 1000;
+	callout_reset_sbt(&callouts[0], 30 * SBT_1MS, 0, callout_fires, &due[0], 0);
+	return NULL;
+}
+
+/* The host sleeps for long, and is told of dates that come before that. */
+START_TEST(another_thread_sets_dates)
+{
+	pthread_t th;
+
+	/* With one thread there are no shared timers. */
+	init(2);
+	if (!host_begin(&host, 0))
+		return;
+	left = 2;
+	dated = task_new_anywhere();
+	dated->process = date_came;
+	callout_init(&callouts[0], 1);
+	pthread_create(&th, NULL, schedule_from_outside, NULL);
+	host_run(&host);
+	pthread_join(th, NULL);
+	ck_assert(!host.expired);
+	nothing_was_late();
+	ck_assert_uint_le(host.turns, 20);
+	task_destroy(dated);
+	host_end(&host);
+	keel_deinit();
+}
+END_TEST
+
 /* More than one turn's worth: the host is called again, without any event. */
 static struct task *again(struct task *t, void *context, unsigned int state)
 {
@@ -576,6 +650,8 @@ int main(void)
 	tcase_add_test(one, wake_thread_is_heard);
 	tcase_add_test(one, nothing_spins);
 	tcase_add_test(one, the_hosts_handlers_wake_tasks);
+	tcase_add_test(one, the_hosts_handlers_want_events);
+	tcase_add_test(one, another_thread_sets_dates);
 	tcase_add_test(one, what_is_left_of_a_turn_runs_in_the_next);
 	tcase_add_test(two, two_hosts_talk_through_tasks);
 	suite_add_tcase(s, one);
