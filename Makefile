@@ -207,12 +207,12 @@ C_PROGRAMS := $(patsubst c-tests/%.c,$(BUILD)/c-tests/%,$(C_SOURCES))
 $(BUILD)/c-tests/%: c-tests/%.c $(wildcard c-tests/*/*.h) $(INSTALLED)
 	$(call say,CC,$@)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) -std=gnu11 $(CFLAGS) $(SAN_CC) -Wall -Wextra $(KEEL_CC) $(HOST_CC) $$($(PKG_CONFIG) --cflags check) -c $< -o $@.o
-	$(Q)$(CC) $@.o -o $@ $(KEEL_LD) $(HOST_LD) $$($(PKG_CONFIG) --libs check) -pthread $(SAN_LD)
+	$(Q)$(CC) -std=gnu11 $(CFLAGS) $(SAN_CC) -Wall -Wextra $(KEEL_CC) $(LIBUV_CC) $$($(PKG_CONFIG) --cflags check) -c $< -o $@.o
+	$(Q)$(CC) $@.o -o $@ $(KEEL_LD) $(LIBUV_LD) $$($(PKG_CONFIG) --libs check) -pthread $(SAN_LD)
 
 # Without libuv the program says that it is skipped.
-$(BUILD)/c-tests/api/test_host_libuv: HOST_CC = $$($(PKG_CONFIG) --exists libuv && echo -DHAVE_LIBUV $$($(PKG_CONFIG) --cflags libuv))
-$(BUILD)/c-tests/api/test_host_libuv: HOST_LD = $$($(PKG_CONFIG) --exists libuv && $(PKG_CONFIG) --libs libuv)
+$(BUILD)/c-tests/api/test_host_libuv: LIBUV_CC = $$($(PKG_CONFIG) --exists libuv && echo -DHAVE_LIBUV $$($(PKG_CONFIG) --cflags libuv))
+$(BUILD)/c-tests/api/test_host_libuv: LIBUV_LD = $$($(PKG_CONFIG) --exists libuv && $(PKG_CONFIG) --libs libuv)
 
 # It is an example, run as a test.
 $(BUILD)/c-tests/api/test_retransmit: examples/retransmit.c
