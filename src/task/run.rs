@@ -35,7 +35,18 @@ impl Tasks {
     ///
     /// # Safety
     /// Only thread `me` calls this, outside of any handler.
+    #[inline]
     pub unsafe fn process_runnable(&self, me: usize, clock: &impl Clock) {
+        if self.has_work(me) {
+            // SAFETY: by this function's contract.
+            unsafe { self.run_some(me, clock) };
+        } else {
+            self.sched(me).counters.empty_rq.add(1);
+        }
+    }
+
+    #[inline(never)]
+    unsafe fn run_some(&self, me: usize, clock: &impl Clock) {
         let sched = self.sched(me);
         let own = sched.owner();
         // SAFETY: the owner thread calls, here and below.

@@ -564,6 +564,7 @@ impl Tasks {
 
     /// Whether thread `me` has anything to run. The re-check of the sleep
     /// protocol (INV-46).
+    #[inline]
     pub fn has_work(&self, me: usize) -> bool {
         let sched = self.sched(me);
         // SAFETY: the owner thread calls.
