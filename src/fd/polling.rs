@@ -130,13 +130,10 @@ impl FdTable {
         t.foreign.drain(|fd| self.consume(t, fd as i32, tid));
     }
 
-    /// The number is out of its queue: clear the bit, then look.
+    /// The number is out of its queue.
     fn consume(&self, t: &ThreadPoll, fd: i32, tid: usize) {
         let slot = self.slot(fd);
-        // PAIRS: table.rs, update(): what was changed before the bit was set
-        // is seen below; what is changed later sets the bit again.
-        slot.update_mask.fetch_and(!(1 << tid), Ordering::AcqRel);
-        self.program(t, slot, fd, tid);
+        slot.serve(tid, || self.program(t, slot, fd, tid));
     }
 
     /// Makes the set hold what is wanted of `fd` on this thread. Inside

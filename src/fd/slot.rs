@@ -1,6 +1,5 @@
 //! One entry of the table: what a descriptor number is used for just now.
 
-#[cfg(not(loom))]
 use super::flags::*;
 use crate::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use core::ffi::{c_int, c_void};
@@ -27,7 +26,7 @@ pub struct Slot {
     /// Threads allowed to handle it; 0: free or orphan. `running.rs` alone
     /// writes it.
     pub(super) thread_mask: AtomicU64,
-    /// Threads that have an update of it queued. See `update.rs`.
+    /// Threads that have an update of it queued. `update.rs` alone writes it.
     pub(super) update_mask: AtomicU64,
     pub(super) iocb: AtomicPtr<c_void>,
     pub(super) owner: AtomicPtr<c_void>,
@@ -162,8 +161,7 @@ impl Slot {
     }
 
     /// Makes the bits READY only where neither ACTIVE nor READY is set.
-    #[cfg(not(loom))]
-    pub(super) fn raise_if_idle(&self, ready: u32, active: u32) {
+    pub fn raise_if_idle(&self, ready: u32, active: u32) {
         let mut word = self.word.load(Ordering::Relaxed);
         while state_of(word) & (ready | active) == 0 {
             // PAIRS: as in raise().
@@ -180,8 +178,7 @@ impl Slot {
     }
 
     /// Files a report in the state (INV-69, 70): the state after it.
-    #[cfg(not(loom))]
-    pub(super) fn record(&self, evts: u32) -> u32 {
+    pub fn record(&self, evts: u32) -> u32 {
         let mut word = self.word.load(Ordering::Relaxed);
         loop {
             let state = state_of(word);

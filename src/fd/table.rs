@@ -338,12 +338,7 @@ impl FdTable {
         targets: u64,
         tid: Option<usize>,
     ) -> ThreadSet {
-        // Always a read-modify-write: either the consumer, which clears its
-        // bit before it looks at the slot, comes after this and sees what
-        // changed, or it came before and its bit is found clear.
-        // PAIRS: polling.rs, consume().
-        let targets = targets & self.all_threads();
-        let new = targets & !slot.update_mask.fetch_or(targets, Ordering::AcqRel);
+        let new = slot.mark(targets & self.all_threads());
         let mut others = new;
         if let Some(tid) = tid {
             let me = 1u64 << tid;

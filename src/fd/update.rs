@@ -5,11 +5,35 @@
 //! number out, then clears the bit, then looks at the slot. So a number is in
 //! a thread's queues at most once (INV-66), whatever happens to it meanwhile.
 
+use super::slot::Slot;
 #[cfg(not(loom))]
 use crate::sync::atomic::{AtomicPtr, AtomicUsize};
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 #[cfg(not(loom))]
 use core::ptr;
+
+impl Slot {
+    /// Marks an update pending for each thread of `targets`: those that had
+    /// none, to whose queues the caller now adds the number.
+    #[inline]
+    pub fn mark(&self, targets: u64) -> u64 {
+        // Always a read-modify-write: either the consumer, which clears its
+        // bit before it looks at the slot, comes after this and sees what
+        // changed, or it came before and its bit is found clear.
+        // PAIRS: serve's.
+        targets & !self.update_mask.fetch_or(targets, Ordering::AcqRel)
+    }
+
+    /// The number is out of `tid`'s queue: clears its bit, then has `look`
+    /// look at the slot.
+    #[inline]
+    pub fn serve(&self, tid: usize, look: impl FnOnce()) {
+        // PAIRS: mark's: what was changed before the bit was set is seen by
+        // `look`; what is changed later sets the bit again.
+        self.update_mask.fetch_and(!(1 << tid), Ordering::AcqRel);
+        look();
+    }
+}
 
 /// Numbers that other threads queue: one bit per descriptor, one summary bit
 /// per 64 of them, and one flag above.
