@@ -170,7 +170,10 @@ impl Slot {
             // bit in running_mask first, thread_mask after it.
             let foreign = self.running.load(Ordering::Relaxed) & !allowed;
             if word & TAKING == 0 && foreign == 0 {
-                return Enter::In(generation_of(word));
+                // Not `word`'s, which may be the last of the life before. The
+                // life whose thread_mask let us in is pinned, and arm()
+                // released its generation together with the mask.
+                return Enter::In(self.generation());
             }
             spin_hint();
         }
