@@ -88,6 +88,12 @@ impl Slot {
         }
     }
 
+    /// What C code does that drives the masks itself.
+    #[cfg(loom)]
+    pub fn set_thread_mask(&self, mask: u64) {
+        self.thread_mask.store(mask, Ordering::SeqCst);
+    }
+
     /// The state bits.
     #[inline]
     pub fn state(&self) -> u32 {
