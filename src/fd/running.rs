@@ -134,7 +134,9 @@ impl Slot {
         // `running` is left alone: a thread with an old report may be about
         // to find out that it is late. So is update_mask (INV-66).
         let ready = word_of(self.generation(), FD_EV_READY_RW);
-        self.word.store(ready, Ordering::Relaxed);
+        // An exchange costs little here, and a late taker's are ordered with
+        // it; of a store loom does not know that it comes after them.
+        self.word.swap(ready, Ordering::Relaxed);
         // PAIRS: enter's Acquire load of thread_mask: whoever is allowed in
         // sees the fields above.
         self.thread_mask.store(thread_mask, Ordering::Release);
@@ -320,11 +322,15 @@ impl Slot {
             self.end_takeover(life, 0);
             return Takeover::Lost;
         }
-        // Now the life is pinned; is it still the one that was meant?
+        // Now the life is pinned; is it still the one that was meant? First
+        // thread_mask: it is 0, or of the pinned life, whose owner is seen
+        // with it.
+        // PAIRS: arm's Release.
+        let owned = self.thread_mask.load(Ordering::Acquire) != 0;
         // PAIRS: claim's Release.
         word = self.word.load(Ordering::Acquire);
-        let won = self.owner() == expected_owner
-            && self.thread_mask() != 0
+        let won = owned
+            && self.owner() == expected_owner
             && generation_of(word) == life
             && word & (MUST_CLOSE | TAKING) == TAKING;
         if won {
