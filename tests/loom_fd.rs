@@ -468,32 +468,34 @@ fn two_takers() {
     });
 }
 
-/// The lock that keeps an idle descriptor from being deleted while it is
-/// taken over, as the callers have it: true once it was deleted.
+/// The callers' lock, which keeps an idle descriptor from being deleted while
+/// somebody tries to take it over. It tells nobody what was deleted before.
 struct Idle {
     fd: Fd,
-    gone: RwLock<bool>,
+    lock: RwLock<()>,
 }
 
 impl Idle {
     fn new(mask: u64) -> Arc<Self> {
         let fd = Fd::armed(mask);
-        let gone = RwLock::new(false);
-        Arc::new(Self { fd, gone })
+        let lock = RwLock::new(());
+        Arc::new(Self { fd, lock })
     }
 
     fn take(&self, tid: usize) {
-        let gone = self.gone.read().unwrap();
-        let won = !*gone && matches!(self.fd.slot.takeover(tid, OWNER), Takeover::Won);
-        drop(gone);
-        if won {
-            self.fd.report(tid, || self.fd.change());
+        let lock = self.lock.read().unwrap();
+        let result = self.fd.slot.takeover(tid, OWNER);
+        drop(lock);
+        match result {
+            Takeover::Won => drop(self.fd.report(tid, || self.fd.change())),
+            Takeover::Lost => {}
+            Takeover::CloseNow(closing) => self.fd.close(closing),
         }
     }
 
-    fn delete(&self, tid: Option<usize>) {
-        *self.gone.write().unwrap() = true;
-        self.fd.delete(tid);
+    fn delete(&self, tid: Option<usize>) -> bool {
+        let _lock = self.lock.write().unwrap();
+        self.fd.delete(tid)
     }
 }
 
@@ -511,9 +513,44 @@ fn takeover_and_report_and_delete() {
     });
 }
 
+/// What was to be taken over is somebody else's by then, who knows nothing
+/// of that lock and ends that life too.
+#[test]
+fn takeover_and_delete_and_reuse() {
+    fn next_life(fd: &Fd) {
+        const OTHER: *mut c_void = 32 as *mut c_void;
+        assert!(fd.slot.arm(OTHER, None, 0b100));
+        fd.report(2, || fd.change());
+        assert_eq!(fd.slot.thread_mask(), 0b100);
+        fd.delete(Some(2));
+    }
+    model(Some(4), || {
+        let idle = Idle::new(0b001);
+        let taker = spawn(&idle, |idle| idle.take(1));
+        let fd = &idle.fd;
+        // Deleted while the old owner is inside, and closed after the lock.
+        let mut deleted = false;
+        let mut closed = fd.report(0, || {
+            fd.change();
+            deleted = true;
+            assert!(!idle.delete(Some(3)));
+        });
+        if !deleted {
+            closed = idle.delete(Some(3));
+        }
+        if closed {
+            next_life(fd);
+        }
+        taker.join().unwrap();
+        let lives = fd.closes.load(Relaxed);
+        assert_ne!(lives, 0);
+        fd.is_closed(lives);
+    });
+}
+
 #[test]
 fn two_takers_and_a_deleter() {
-    model(Some(2), || {
+    model(Some(3), || {
         let idle = Idle::new(0b001);
         let a = spawn(&idle, |idle| idle.take(1));
         let b = spawn(&idle, |idle| idle.take(2));
