@@ -371,9 +371,8 @@ impl Slot {
     /// caller's bit still pins the life.
     pub fn clear_running(&self, tid: usize) -> u64 {
         let me = 1u64 << tid;
-        // PAIRS: orphan's Release: its token is seen with its 0.
         if self.running_mask() & me != 0
-            && self.thread_mask.load(Ordering::Acquire) == 0
+            && self.thread_mask() == 0
             && state_of(self.word.load(Ordering::Relaxed)) & FD_MUST_CLOSE == 0
             && !self.owner().is_null()
         {
@@ -387,8 +386,7 @@ impl Slot {
     /// For the child of a fork: of all threads only `tid`, if any, lives on.
     pub fn forget_others(&self, tid: Option<usize>) -> Option<Closing> {
         let me = tid.map_or(0, |tid| 1u64 << tid);
-        // PAIRS: nobody: the process has one thread.
-        self.running.fetch_and(me, Ordering::AcqRel);
+        self.running.fetch_and(me, Ordering::Relaxed);
         self.end_takeover(self.generation(), 0);
         self.claim()
     }
