@@ -22,10 +22,10 @@
 #include "pollers.h"
 
 #if defined(__SANITIZE_THREAD__)
-#define ROUNDS 8000
+#define ROUNDS 20000
 #define HANG_MS 10000
 #elif defined(__SANITIZE_ADDRESS__)
-#define ROUNDS 30000
+#define ROUNDS 50000
 #define HANG_MS 5000
 #else
 #define ROUNDS 100000
