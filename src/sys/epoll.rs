@@ -32,10 +32,10 @@ pub fn replace(old: i32, new: i32) -> i32 {
     if fd < 0 { -errno() } else { fd }
 }
 
-/// Removes from a set a descriptor that another thread may be closing, or
-/// have closed: the kernel answers that with ENOENT or EBADF. A bare system
-/// call, since ThreadSanitizer takes any use of a number beside its close for
-/// a race. 0 or a negative errno.
+/// Removes from a set a descriptor, where another thread may be closing either
+/// or have closed it: the kernel answers that with ENOENT, EBADF or EINVAL. A
+/// bare system call, since ThreadSanitizer takes any use of a number beside its
+/// close for a race. 0 or a negative errno.
 pub fn forget(epfd: i32, fd: i32) -> i32 {
     let mut event = Event { events: 0, u64: 0 };
     // SAFETY: `event` is valid for the call; the kernel does not look at it.

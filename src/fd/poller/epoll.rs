@@ -83,7 +83,7 @@ impl Poller for Epoll {
     fn closes(&self, _fd: i32) {}
 
     fn drop_for_all(&self, fd: i32) {
-        epoll::ctl(self.epfd(), epoll::EPOLL_CTL_DEL, fd, 0, 0);
+        epoll::forget(self.epfd(), fd);
     }
 
     fn wait(&self, reports: &mut [Event], timeout_ns: Option<u64>) -> i32 {
