@@ -279,12 +279,13 @@ MIGRATIONS ?= 10000000
 STICK_SECONDS ?= 30
 POOL_SECONDS ?= 60
 TASK_SECONDS ?= 60
-.PHONY: stress migrations stick-stress pool-stress task-stress timer-stress
-stress: ## callout migrations, stick tables of a millisecond, pools on an unmapping allocator, tasks, a million timers: plain and under both sanitizers
+FD_SECONDS ?= 60
+.PHONY: stress migrations stick-stress pool-stress task-stress timer-stress fd-stress
+stress: ## callout migrations, stick tables of a millisecond, pools on an unmapping allocator, tasks, a million timers, descriptors: plain and under both sanitizers
 	$(Q)for sanitizer in '' thread address; do \
-		POOL_SECONDS="$${POOL_SECONDS:-30}" TASK_SECONDS="$${TASK_SECONDS:-30}" \
+		POOL_SECONDS="$${POOL_SECONDS:-30}" TASK_SECONDS="$${TASK_SECONDS:-30}" FD_SECONDS="$${FD_SECONDS:-30}" \
 			$(MAKE) --no-print-directory SANITIZE=$$sanitizer migrations stick-stress pool-stress task-stress \
-			timer-stress || exit 1; \
+			timer-stress fd-stress || exit 1; \
 	done
 
 migrations: $(BUILD)/c-tests/stress/callout_migration
@@ -306,6 +307,10 @@ task-stress: $(BUILD)/c-tests/stress/task
 timer-stress: $(BUILD)/c-tests/stress/task_timers
 	$(call say,RUN,$<)
 	$(Q)$(STAGE_ENV) TSAN_OPTIONS="halt_on_error=1 $$TSAN_OPTIONS" $< $(TASK_SECONDS)
+
+fd-stress: $(BUILD)/c-tests/stress/fd
+	$(call say,RUN,$<)
+	$(Q)$(STAGE_ENV) TSAN_OPTIONS="halt_on_error=1 $$TSAN_OPTIONS" $< $(FD_SECONDS)
 
 # --- the rest --------------------------------------------------------------
 
