@@ -380,8 +380,9 @@ static void on_report(int fd)
 	     !(__atomic_load_n(&fdtab[fd].state, __ATOMIC_RELAXED) & (FD_POLL_ERR | FD_POLL_HUP)),
 	     "%d: a hang-up of another life", fd);
 	atomic_fetch_add_explicit(&callbacks, 1, memory_order_relaxed);
-	if (dice(50) == 0)
-		spin(dice(50));
+	/* Long enough for others to run into it. */
+	if (dice(30) == 0)
+		nap(dice(300));
 	if (l->kind == LISTENER)
 		accepts(n, l);
 	pthread_mutex_lock(&n->lock);
