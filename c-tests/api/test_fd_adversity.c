@@ -469,6 +469,14 @@ static int leave_free(int n)
 	return lowest;
 }
 
+/* There accept() takes the connection, closes it, and says EMFILE. */
+static int under_valgrind(void)
+{
+	const char *preload = getenv("LD_PRELOAD");
+
+	return preload && strstr(preload, "vgpreload");
+}
+
 static int refused, accepted;
 
 static void accepts(int fd)
@@ -491,7 +499,7 @@ static void accepts(int fd)
 START_TEST(accepting_without_descriptors)
 {
 	struct sockaddr_un name = { .sun_family = AF_UNIX };
-	int listener, client, other;
+	int listener, clients[2], other, due = under_valgrind() ? 1 : 2;
 	socklen_t length = sizeof(name);
 
 	start(1);
@@ -501,12 +509,13 @@ START_TEST(accepting_without_descriptors)
 	ck_assert_int_eq(bind(listener, (struct sockaddr *)&name, sizeof(sa_family_t)), 0);
 	ck_assert_int_eq(listen(listener, 5), 0);
 	ck_assert_int_eq(getsockname(listener, (struct sockaddr *)&name, &length), 0);
-	client = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	for (int i = 0; i < 2; i++)
+		clients[i] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	fd_insert(listener, &owner, accepts, 1);
 	fd_want_recv(listener);
 	turns(2);
 	leave_free(0);
-	ck_assert_int_eq(connect(client, (struct sockaddr *)&name, length), 0);
+	ck_assert_int_eq(connect(clients[0], (struct sockaddr *)&name, length), 0);
 	for (int i = 0; i < 10 && !refused; i++)
 		keel_poll_once(1000);
 	/* It waits there, and rings for nobody. */
@@ -515,23 +524,34 @@ START_TEST(accepting_without_descriptors)
 	others_are_served(other);
 	leave_free(-1);
 	fd_want_recv(listener);
-	for (int i = 0; i < 10 && !accepted; i++)
+	ck_assert_int_eq(connect(clients[1], (struct sockaddr *)&name, length), 0);
+	for (int i = 0; i < 10 && accepted < due; i++)
 		keel_poll_once(1000);
-	ck_assert_int_eq(accepted, 1);
-	close(client);
+	ck_assert_int_eq(accepted, due);
+	close(clients[0]);
+	close(clients[1]);
 	fd_delete(listener);
 	fd_delete(other);
 	end();
 }
 END_TEST
 
+static int open_numbers(void)
+{
+	int n = 0;
+
+	for (int fd = 0; fd < 100; fd++)
+		n += is_open(fd);
+	return n;
+}
+
 static void *enters_with_few(void *arg)
 {
-	int lowest, again, rc, good = 0;
+	int first = open_numbers(), rc, good = 0;
 
 	(void)arg;
 	for (int few = 0; few < 5; few++) {
-		lowest = leave_free(few);
+		leave_free(few);
 		rc = keel_thread_enter(1);
 		leave_free(-1);
 		if (rc == 0) {
@@ -542,9 +562,8 @@ static void *enters_with_few(void *arg)
 			ck_assert_msg(!good, "enough and still not enough");
 			ck_assert_uint_eq(keel_tid(), ~0U);
 		}
-		again = leave_free(0);
-		leave_free(-1);
-		ck_assert_msg(again == lowest, "a descriptor stays open, with %d to be had", few);
+		/* The id keeps one, for wake-ups that may come at any time. */
+		ck_assert_int_le(open_numbers(), first + 1);
 	}
 	/* None is too few, two are enough. */
 	ck_assert_int_ge(good, 3);
@@ -591,9 +610,10 @@ END_TEST
 
 enum { LINKS = 8, HOPS = 1500 };
 static int chain[LINKS];
-static atomic_int hops, interrupted;
+static atomic_int hops, interrupted, unread, unwritten;
 
-/* Nothing here wakes the loop but the interruption itself. */
+/* Nothing here wakes the loop but the interruption itself, which no flag spares
+ * a poller's wait. */
 static void on_signal(int number)
 {
 	(void)number;
@@ -604,18 +624,20 @@ static void next_link(int fd)
 {
 	uint64_t one = 1, count;
 
-	if (read(fd, &count, sizeof(count)) != sizeof(count) || count != 1)
-		abort();
+	if (read(fd, &count, sizeof(count)) != sizeof(count) || count != 1) {
+		atomic_fetch_add(&unread, 1);
+		return;
+	}
 	if (atomic_fetch_add(&hops, 1) + 1 < HOPS)
 		for (int i = 0; i < LINKS; i++)
 			if (chain[i] == fd && write(chain[(i + 1) % LINKS], &one, sizeof(one)) != sizeof(one))
-				abort();
+				atomic_fetch_add(&unwritten, 1);
 	fd_cant_recv(fd);
 }
 
 START_TEST(interrupted_polls_lose_no_event)
 {
-	struct sigaction sa = { .sa_handler = on_signal };
+	struct sigaction sa = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
 	struct itimerval every = { { 0, 100 }, { 0, 100 } }, never = { { 0, 0 }, { 0, 0 } };
 	uint64_t limit;
 
@@ -639,6 +661,7 @@ START_TEST(interrupted_polls_lose_no_event)
 	setitimer(ITIMER_REAL, &never, NULL);
 	turns(2);
 	ck_assert_int_eq(atomic_load(&hops), HOPS);
+	ck_assert_int_eq(atomic_load(&unread) + atomic_load(&unwritten), 0);
 	ck_assert_int_gt(atomic_load(&interrupted), 10);
 	for (int i = 0; i < LINKS; i++)
 		fd_delete(chain[i]);
