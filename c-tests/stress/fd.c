@@ -440,6 +440,7 @@ static int take_over(struct life *l)
 		return 0;
 	}
 	must(__atomic_load_n(&fdtab[fd].thread_mask, __ATOMIC_RELAXED) == 1ul << keel_tid(), "%d is not its taker's", fd);
+	must(atomic_load(&l->inside) == 0, "%d is taken over while a thread is inside", fd);
 	must(!fd_active(fd), "something is wanted of %d after a takeover", fd);
 	atomic_fetch_add(&takeovers, 1);
 	wants(l);
