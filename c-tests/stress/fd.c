@@ -83,7 +83,7 @@ static struct number {
 } numbers[NUMBERS];
 static atomic_int first;                /* what numbers[0] is; 0 before the start */
 
-static int unix_listener, tcp_listener;
+static int unix_listener, tcp_listener, plug;
 static struct sockaddr_un unix_address;
 static struct sockaddr_in tcp_address;
 
@@ -245,7 +245,8 @@ static void begin(int fd, enum kind kind, int tcp)
 	pthread_mutex_unlock(&n->lock);
 }
 
-/* A number that is none of ours is given back. */
+/* A number that is none of ours is given back, or stopped up where a thread that
+ * left had it: everybody would get that one from now on. */
 static int fits(int fd)
 {
 	must(fd >= 0 || errno == EAGAIN || errno == ECONNABORTED || errno == EINTR, "no descriptor: %s",
@@ -253,7 +254,10 @@ static int fits(int fd)
 	if (fd >= 0 && number_of(fd))
 		return 1;
 	if (fd >= 0) {
-		close(fd);
+		if (fd < atomic_load(&first))
+			must(dup3(plug, fd, O_CLOEXEC) == fd, "no duplicate: %s", strerror(errno));
+		else
+			close(fd);
 		atomic_fetch_add(&full, 1);
 	}
 	return 0;
@@ -732,6 +736,9 @@ int main(int argc, char **argv)
 	tcp_listener = listens(AF_INET, &tcp_address, sizeof(tcp_address));
 	must(getsockname(tcp_listener, (struct sockaddr *)&tcp_address, &length) == 0, "no port");
 
+	plug = fcntl(unix_listener, F_DUPFD_CLOEXEC, PARKED);
+	must(plug >= 0, "no duplicate: %s", strerror(errno));
+
 	for (int i = 0; i < NUMBERS; i++)
 		pthread_mutex_init(&numbers[i].lock, NULL);
 	choose_poller();
@@ -775,6 +782,7 @@ int main(int argc, char **argv)
 	keel_deinit();
 	close(unix_listener);
 	close(tcp_listener);
+	close(plug);
 	printf("ok %lu lives of %d numbers, each closed once: %lu listeners, %lu + %lu connections, %lu events; "
 	       "%lu deletes in callbacks, %lu in tasks, %lu outside; %lu takeovers, %lu lost; %lu callbacks, "
 	       "%lu threads came back, %lu found no room\n",
