@@ -114,16 +114,16 @@ static void begins_life(unsigned long mask)
 	fd_want_recv(fd);
 }
 
-static void until_closed(void)
-{
-	uint64_t limit = keel_now_ns() + 100000000000ull;
-
-	for (unsigned int i = 1; atomic_load(&is_open); i++)
-		if (i % 2000 == 0) {
-			sched_yield();
-			must(keel_now_ns() < limit, "nobody closes it");
-		}
-}
+/* Waits without giving up the processor at once, nor for ever. */
+#define wait_while(condition, complaint) \
+	do { \
+		uint64_t limit = keel_now_ns() + 40000000000ull; \
+		for (unsigned int i = 1; condition; i++) \
+			if (i % 500 == 0) { \
+				sched_yield(); \
+				must(keel_now_ns() < limit, complaint); \
+			} \
+	} while (0)
 
 static void one_life(void)
 {
@@ -131,9 +131,7 @@ static void one_life(void)
 
 	begins_life((1ul << USERS) - 1);
 	/* Not before somebody uses it. */
-	for (unsigned int i = 1; atomic_load(&callbacks) == before; i++)
-		if (i % 500 == 0)
-			sched_yield();
+	wait_while(atomic_load(&callbacks) == before, "nobody uses it");
 	for (unsigned int i = dice(300); i; i--)
 		atomic_signal_fence(memory_order_seq_cst);
 	if (dice(3)) {
@@ -142,7 +140,7 @@ static void one_life(void)
 	} else {
 		atomic_store(&in_callback_please, 1);
 	}
-	until_closed();
+	wait_while(atomic_load(&is_open), "nobody closes it");
 	atomic_fetch_add(&lives, 1);
 }
 
@@ -177,7 +175,7 @@ int main(void)
 		pthread_join(th[i], NULL);
 	atomic_store(&doomed, 1);
 	fd_delete(atomic_load(&number));
-	until_closed();
+	wait_while(atomic_load(&is_open), "nobody closes it");
 	must(keel_used_fds() == 0, "%d are in use", keel_used_fds());
 	must(atomic_load(&takeovers) > 0 && atomic_load(&callbacks) > 0, "nothing happened");
 	close(spare);
