@@ -235,10 +235,9 @@ static void begin(int fd, enum kind kind, int tcp)
 	fd_insert(fd, l, on_report, mask);
 	if (l->edge)
 		flag(fd, FD_ET_POSSIBLE);
-	if (kind == LISTENER)
-		/* Its file stays open; few forget to say so. */
-		if (dice(8))
-			flag(fd, FD_CLONED);
+	/* Its file stays open; few forget to say so. */
+	if (kind == LISTENER && dice(8))
+		flag(fd, FD_CLONED);
 	if (kind == DROPPED && dice(2))
 		flag(fd, FD_LINGER_RISK);
 	fd_want_recv(fd);
