@@ -147,14 +147,25 @@ pub fn init(config: Config) -> i32 {
     }
 }
 
-// A pool of the library's own, which lives until deinit. Not to be merged with
-// others of its size: its objects are counted.
-fn own_pool(name: &CStr, size: usize) -> Result<&'static pool::Head, i32> {
-    let head = POOLS
-        .create(name.to_bytes(), size as u32, 0, 0)
-        .map_err(|e| -e)?;
-    // SAFETY: the use that create counted is given back by deinit alone.
-    Ok(unsafe { head.as_ref() })
+/// A pool of the library's own, which lives until deinit, or until init fails.
+/// Not to be merged with others of its size: its objects are counted.
+struct OwnPool(&'static pool::Head);
+
+impl OwnPool {
+    fn new(name: &CStr, size: usize) -> Result<Self, i32> {
+        let head = POOLS
+            .create(name.to_bytes(), size as u32, 0, 0)
+            .map_err(|e| -e)?;
+        // SAFETY: the use that create counted is given back by `drop` and deinit alone.
+        Ok(Self(unsafe { head.as_ref() }))
+    }
+}
+
+impl Drop for OwnPool {
+    fn drop(&mut self) {
+        // SAFETY: whoever was to use it was dropped before it.
+        unsafe { POOLS.destroy(ptr::NonNull::from(self.0), None) };
+    }
 }
 
 fn build(config: Config) -> Result<*mut Core, i32> {
@@ -165,10 +176,12 @@ fn build(config: Config) -> Result<*mut Core, i32> {
         0 => {}
         rc => return Err(rc),
     }
+    let task_pool = OwnPool::new(c"task", size_of::<Task>())?;
+    let tasklet_pool = OwnPool::new(c"tasklet", size_of::<Tasklet>())?;
     let pools = task::Pools {
         registry: &POOLS,
-        tasks: own_pool(c"task", size_of::<Task>())?,
-        tasklets: own_pool(c"tasklet", size_of::<Tasklet>())?,
+        tasks: task_pool.0,
+        tasklets: tasklet_pool.0,
     };
     let offset_ms = FIRST_WRAP - WRAPS_AFTER_MS - clock::monotonic_ns() / 1_000_000;
     let engine = task::Config {
@@ -215,6 +228,7 @@ fn build(config: Config) -> Result<*mut Core, i32> {
             threads,
         });
     }
+    core::mem::forget((task_pool, tasklet_pool));
     Ok(core)
 }
 
