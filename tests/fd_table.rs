@@ -512,6 +512,33 @@ fn fd_16_a_shared_descriptor_is_polled_by_all() {
     t.delete(fd, None);
 }
 
+/// FD-22, INV-74: whoever asks, those are to be woken that may handle it and do
+/// not know of it yet.
+#[test]
+fn fd_22_who_is_woken_may_handle_it() {
+    let t = entered(64);
+    let fd = eventfd(0);
+    for mask in [1, 0b10, 0b11, 1 << 63, 0xff00, 0xf000_0000_0000_000f, !0] {
+        for tid in [None, Some(0), Some(5), Some(63)] {
+            t.insert(fd, OWNER, Some(iocb), mask);
+            t.slot(fd).raise(FD_DISOWN);
+            // Those whose updates are queued since the last time know already.
+            let known = t.slot(fd).update_mask();
+            let me = tid.map_or(0, |tid| 1u64 << tid);
+            assert_eq!(t.want_recv(fd, tid).0, mask & !known & !me);
+            assert_eq!(t.slot(fd).update_mask(), mask | known);
+            assert_eq!(t.update_polling(fd, None).0, 0);
+            t.delete(fd, None);
+            for tid in 0..64 {
+                if (mask | known) & (1 << tid) != 0 && (mask ^ tid) % 3 != 0 {
+                    t.apply_updates(tid as usize);
+                }
+            }
+        }
+    }
+    close(fd);
+}
+
 #[test]
 fn threads_that_enter_late_or_again_poll_what_is_theirs() {
     let t = entered(2);
