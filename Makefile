@@ -219,8 +219,12 @@ $(BUILD)/c-tests/api/test_retransmit: examples/retransmit.c
 $(BUILD)/c-tests/api/test_pool_inline: c-tests/api/test_pool.c
 $(BUILD)/c-tests/death/test_pool_inline: c-tests/death/test_pool.c
 
+# What polls runs with poll() too; under a checker, the descriptors' own tests.
+POLLS  := test_fd% $(if $(SANITIZE),,test_adversity test_runtime test_task test_task_museum)
+C_RUNS := $(C_PROGRAMS) --poll $(filter $(addprefix $(BUILD)/c-tests/api/,$(POLLS)),$(C_PROGRAMS))
+
 check-c: $(C_PROGRAMS) ## the C tests
-	$(Q)$(STAGE_ENV) tools/suite.sh $@ tools/programs.sh $(C_PROGRAMS)
+	$(Q)$(STAGE_ENV) tools/suite.sh $@ tools/programs.sh $(C_RUNS)
 
 PAUSE_PROGRAMS := $(patsubst c-tests/%.c,$(BUILD)/c-tests/%,$(wildcard c-tests/pause/*.c c-tests/api/test_callout*.c))
 check-pause: ## callout tests with debug assertions, and those that hold threads at pause points
@@ -245,19 +249,20 @@ check-tsan: ## C tests and proxy under ThreadSanitizer
 .PHONY: tsan
 tsan: $(C_PROGRAMS) $(EXAMPLES)
 	$(Q)$(STAGE_ENV) TSAN_OPTIONS="halt_on_error=1 $$TSAN_OPTIONS" CK_TIMEOUT_MULTIPLIER=10 tools/suite.sh check-tsan \
-		sh -c 'tools/programs.sh $(C_PROGRAMS); $(call traffic,$(abspath $(BUILD))/proxy,50000,300)'
+		sh -c 'tools/programs.sh $(C_RUNS); $(call traffic,$(abspath $(BUILD))/proxy,50000,300)'
 
 check-asan: ## C tests under AddressSanitizer, leaks included
 	$(Q)$(MAKE) --no-print-directory SANITIZE=address asan
 
 .PHONY: asan
 asan: $(C_PROGRAMS) $(BUILD)/c-tests/asan/after_free $(BUILD)/c-tests/asan/leak
-	$(Q)$(STAGE_ENV) CK_TIMEOUT_MULTIPLIER=5 tools/suite.sh check-asan c-tests/asan/run.sh $(C_PROGRAMS)
+	$(Q)$(STAGE_ENV) CK_TIMEOUT_MULTIPLIER=5 tools/suite.sh check-asan c-tests/asan/run.sh $(C_RUNS)
 
 MEMCHECK := valgrind -q --fair-sched=try --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite,indirect
 check-valgrind: $(C_PROGRAMS) $(EXAMPLES) ## C tests and proxy under valgrind's memcheck
 	$(Q)$(STAGE_ENV) CK_TIMEOUT_MULTIPLIER=20 tools/suite.sh $@ \
-		sh -c 'RUNNER="$(MEMCHECK)" tools/programs.sh $(filter $(BUILD)/c-tests/api/%,$(C_PROGRAMS)); \
+		sh -c 'RUNNER="$(MEMCHECK)" tools/programs.sh $(filter $(BUILD)/c-tests/api/%,$(C_PROGRAMS)) \
+			--poll $(filter $(BUILD)/c-tests/api/test_fd%,$(C_PROGRAMS)); \
 			$(call traffic,$(MEMCHECK) $(abspath $(BUILD))/proxy,500,300)'
 
 # cargo-fuzz wants the compiler's unstable sanitizer flags, as SANITIZE does. New

@@ -1,10 +1,16 @@
 #!/bin/sh
-# programs.sh PROGRAM…: runs test programs, each with five minutes at most,
-# under $RUNNER where that is set.
+# programs.sh PROGRAM… [--poll PROGRAM…]: runs test programs, each with five
+# minutes at most, under $RUNNER where that is set; what follows --poll with
+# poll() in place of epoll.
 set -u
 result=0
 for program in "$@"; do
-	echo "# $program"
+	if [ "$program" = --poll ]; then
+		export KEEL_TEST_POLLER=poll
+		continue
+	fi
+	name="$program${KEEL_TEST_POLLER:+ with $KEEL_TEST_POLLER}"
+	echo "# $name"
 	# The report of a program that died has no closing line: say it for it.
 	output=$(timeout 300 ${RUNNER:-} "$program" 2>&1)
 	status=$?
@@ -12,9 +18,9 @@ for program in "$@"; do
 	if [ $status -ne 0 ]; then
 		result=1
 		case $output in
-		*'Failures: 0, Errors: 0'* | '' ) echo "not ok $program (exit status $status)" ;;
+		*'Failures: 0, Errors: 0'* | '' ) echo "not ok $name (exit status $status)" ;;
 		*'Checks: '*) ;;
-		*) echo "not ok $program (exit status $status)" ;;
+		*) echo "not ok $name (exit status $status)" ;;
 		esac
 	fi
 done

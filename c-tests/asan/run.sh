@@ -1,5 +1,5 @@
 #!/bin/sh
-# run.sh PROGRAM…: runs test programs under AddressSanitizer, with leaks where
+# run.sh PROGRAM… [--poll PROGRAM…]: runs test programs under AddressSanitizer, with leaks where
 # they can be looked for, after having seen it report what it should.
 set -u
 here=$(dirname "$0")/../..
