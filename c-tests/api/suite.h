@@ -32,6 +32,15 @@ static inline void choose_poller(void)
 	}
 }
 
+/* Whether it is poll(), which has no descriptor for a host to poll, and knows
+ * numbers where epoll knows files. */
+static inline int with_poll(void)
+{
+	const char *only = getenv("KEEL_TEST_POLLER");
+
+	return only && strcmp(only, "poll") == 0;
+}
+
 /* Runs a suite: main()'s result. */
 static int run_suite(Suite *s)
 {
