@@ -332,9 +332,10 @@ bench: $(BENCHES) ## runs the benchmarks in benches/; QUICK=1: a shorter version
 	$(Q)$(MAKE) --no-print-directory bench-task
 	$(Q)$(MAKE) --no-print-directory bench-callout
 	$(Q)$(MAKE) --no-print-directory bench-stick-table
+	$(Q)$(MAKE) --no-print-directory bench-fd
 
 # Each contestant is a plugin, or a program; what is not installed is left out with a line.
-.PHONY: bench-pool bench-pool-count bench-task bench-task-count bench-callout bench-callout-count bench-stick-table bench-stick-table-count
+.PHONY: bench-pool bench-pool-count bench-task bench-task-count bench-callout bench-callout-count bench-stick-table bench-stick-table-count bench-fd bench-fd-count bench-fd-syscalls
 plugins-%: $(INSTALLED) FORCE
 	$(Q)tools/deps.sh bench
 	$(call say,CC,$(BUILD)/benches/$*)
@@ -364,6 +365,15 @@ bench-stick-table: plugins-stick_table ## stick tables beside other tables
 
 bench-stick-table-count: plugins-stick_table ## the same in instructions, under valgrind
 	$(Q)$(STAGE_ENV) benches/stick_table/count.sh $(BUILD)/benches/stick_table
+
+bench-fd: plugins-fd ## descriptors beside other event loops and a bare epoll
+	$(Q)$(STAGE_ENV) QUICK=$(QUICK) $(BUILD)/benches/fd/fd
+
+bench-fd-count: plugins-fd ## the same in instructions, under valgrind
+	$(Q)$(STAGE_ENV) benches/fd/count.sh $(BUILD)/benches/fd
+
+bench-fd-syscalls: plugins-fd ## the same in system calls, under strace
+	$(Q)$(STAGE_ENV) benches/fd/syscalls.sh $(BUILD)/benches/fd
 
 clean: ## removes build/ and target/
 	$(Q)rm -rf build target

@@ -9,7 +9,7 @@ run) needs='gcc make cargo pkg-config wrk curl' ;;
 check) needs='gcc g++ make cargo rustfmt clippy pkg-config wrk curl perl check libuv bats nginx valgrind' ;;
 bench)
 	needs='gcc make cargo pkg-config'
-	wants='libev libevent libuv libdpdk liburcu uthash jemalloc mimalloc tcmalloc'
+	wants='libev libevent libuv libdpdk liburcu uthash jemalloc mimalloc tcmalloc strace'
 	;;
 fuzz) needs='gcc g++ make cargo pkg-config' ;;
 *)
