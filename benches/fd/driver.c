@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* fd: keel's descriptors beside other event loops, and beside a bare
- * epoll_wait(). Each measurement takes a process of its own, pinned to a core;
- * a round takes all contestants in turn, and a figure is the median of the
- * rounds.
+ * epoll_wait(). Each measurement takes a process of its own, pinned to a core.
+ * In a round all contestants meet: where one thread does all the work they take
+ * turns of some milliseconds, so that whatever slows the machine down slows
+ * all of them down, else one comes after the other. A figure is the median of
+ * the rounds.
  *
  *   fd                              everything; QUICK=1 a shorter version
  *   ONLY=PEER fd                    keel, bare epoll, and those whose name begins so; ROUNDS=N
@@ -11,6 +13,8 @@
  */
 
 #define _GNU_SOURCE
+#include <fcntl.h>
+#include <signal.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 
@@ -36,6 +40,7 @@ struct job {
 	const struct peer *peer;
 	const struct workload *workload;
 	const struct entry *entry;
+	struct turns turns;
 	int ms;
 };
 
@@ -46,32 +51,48 @@ static bool work(const struct job *job, double *figures)
 {
 	if (job->entry)
 		return job->entry->measure(cores, job->ms, figures);
-	return measure(job->peer, job->workload, cores, job->ms, figures);
+	return measure(job->peer, job->workload, cores, &job->turns, job->ms, figures);
 }
 
-static bool in_child(const struct job *job, double figures[MOST_FIGURES])
+/* A measurement that is under way. */
+struct child {
+	const struct job *job;
+	pid_t pid;
+	int figures;
+};
+
+static struct child start(const struct job *job)
 {
-	const size_t size = MOST_FIGURES * sizeof(double);
-	int pipe_ends[2], status;
-	ssize_t got;
-	pid_t child;
+	const ssize_t size = MOST_FIGURES * sizeof(double);
+	int ends[2];
+	pid_t pid;
 
 	fflush(stdout);
-	if (pipe(pipe_ends) != 0 || (child = fork()) < 0) {
+	if (pipe2(ends, O_CLOEXEC) != 0 || (pid = fork()) < 0) {
 		perror("fd");
 		exit(1);
 	}
-	if (child == 0) {
+	if (pid == 0) {
 		double mine[MOST_FIGURES] = { 0 };
 
 		alarm(WATCHDOG);
-		_exit(work(job, mine) && write(pipe_ends[1], mine, size) == (ssize_t)size ? 0 : 1);
+		_exit(work(job, mine) && write(ends[1], mine, (size_t)size) == size ? 0 : 1);
 	}
-	close(pipe_ends[1]);
-	got = read(pipe_ends[0], figures, size);
-	close(pipe_ends[0]);
-	waitpid(child, &status, 0);
-	if (got == (ssize_t)size && WIFEXITED(status) && WEXITSTATUS(status) == 0)
+	close(ends[1]);
+	return (struct child){ job, pid, ends[0] };
+}
+
+static bool finish(const struct child *c, double figures[MOST_FIGURES])
+{
+	const size_t size = MOST_FIGURES * sizeof(double);
+	const struct job *job = c->job;
+	ssize_t got;
+	int status;
+
+	waitpid(c->pid, &status, 0);
+	got = WIFEXITED(status) && WEXITSTATUS(status) == 0 ? read(c->figures, figures, size) : -1;
+	close(c->figures);
+	if (got == (ssize_t)size)
 		return true;
 	fprintf(stderr, "%s%s%s: it failed\n", job->entry ? job->entry->name : job->peer->name, job->entry ? "" : ", ",
 		job->entry ? "" : job->workload->column);
@@ -93,25 +114,61 @@ static bool possible(const struct workload *w, const struct peer *p)
 	return descriptors_of(w) <= limit && (w->op < ACCEPT || (cores[0] != cores[1] && !p->edges));
 }
 
+/* All contestants at a workload, after each other or in turns. */
+static void run_workload(int w, int round, int ms)
+{
+	double figures[MOST_FIGURES];
+	struct job jobs[MAX_PEERS];
+	struct child children[MAX_PEERS];
+	int of[MAX_PEERS], ring[MAX_PEERS][2], n = 0;
+	bool alone = workloads[w].op >= ACCEPT, failed = false;
+
+	for (int turn = 0; turn < npeers; turn++) {
+		int p = (turn + round) % npeers;
+
+		if (possible(&workloads[w], peers[p]) && pipe2(ring[n], O_CLOEXEC) == 0)
+			of[n++] = p;
+	}
+	for (int i = 0; i < n; i++) {
+		struct turns turns = { alone ? -1 : ring[i][0], ring[(i + 1) % n][1] };
+
+		jobs[i] = (struct job){ .peer = peers[of[i]], .workload = &workloads[w], .turns = turns, .ms = ms };
+	}
+	for (int i = 0; i < n; i++) {
+		children[i] = start(&jobs[i]);
+		if (alone && finish(&children[i], figures))
+			for (int f = 0; f < FIGURES; f++)
+				keep(&samples[w][of[i]][f], figures[f]);
+	}
+	if (n > 0 && !alone && write(ring[0][1], "x", 1) != 1)
+		failed = true;
+	for (int i = 0; i < n && !alone; i++) {
+		/* the others would wait for its turn to end */
+		if (failed)
+			kill(children[i].pid, SIGKILL);
+		if (finish(&children[i], figures))
+			keep(&samples[w][of[i]][0], figures[0]);
+		else
+			failed = true;
+	}
+	for (int i = 0; i < n; i++) {
+		close(ring[i][0]);
+		close(ring[i][1]);
+	}
+}
+
 static void one_round(int round, int ms)
 {
 	double figures[MOST_FIGURES];
 
-	for (int w = 0; w < WORKLOADS; w++) {
-		for (int turn = 0; turn < npeers; turn++) {
-			int p = (turn + round) % npeers;
-			const struct job job = { .peer = peers[p], .workload = &workloads[w], .ms = ms };
-
-			if (possible(job.workload, job.peer) && in_child(&job, figures))
-				for (int f = 0; f < FIGURES; f++)
-					keep(&samples[w][p][f], figures[f]);
-		}
-	}
+	for (int w = 0; w < WORKLOADS; w++)
+		run_workload(w, round, ms);
 	for (int turn = 0; turn < nwakes; turn++) {
 		int e = (turn + round) % nwakes;
 		const struct job job = { .entry = wakes[e], .ms = ms };
+		const struct child child = start(&job);
 
-		if (in_child(&job, figures))
+		if (finish(&child, figures))
 			keep(&wake_samples[e], figures[0]);
 	}
 }

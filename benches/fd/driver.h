@@ -33,9 +33,16 @@ extern const struct workload workloads[WORKLOADS];
 /* Descriptors that it takes, those of a library included; numbers are below it. */
 uint32_t descriptors_of(const struct workload *w);
 
+/* Who may read a byte from <mine> has the processor, until he writes it to
+ * <next>. <mine> < 0: nobody else wants it. */
+struct turns {
+	int mine, next;
+};
+
 /* One round: thousand events a second; for ACCEPT and ACCEPT_READ also the
  * server's processor time, us each. False: it cannot, or something is wrong. */
-bool measure(const struct peer *p, const struct workload *w, const int cores[2], int ms, double figures[FIGURES]);
+bool measure(const struct peer *p, const struct workload *w, const int cores[2],
+	     const struct turns *turns, int ms, double figures[FIGURES]);
 /* <events> events in a function called timed(). */
 bool count(const struct peer *p, const struct workload *w, uint32_t events);
 

@@ -27,6 +27,7 @@ const struct workload workloads[WORKLOADS] = {
 #define SPARE   128
 #define FIRST   200  /* connections whose time does not count */
 #define CHUNK   2048 /* events between two looks at the clock */
+#define TURN    8    /* chunks until it is another contestant's: time to warm the caches again */
 #define WARM_UP 20   /* such chunks at least, and each descriptor's turn */
 
 static const struct peer *peer;
@@ -52,24 +53,49 @@ static void wrong(const char *what)
 static struct {
 	uint32_t left, chunks, warm, wanted;
 	uint64_t begin;
+	const struct turns *turns;
 	int n;
 	long changes;
 	double rates[MAX_SLICES];
 } meter;
+
+static void wait_for_turn(void)
+{
+	char byte;
+
+	if (meter.turns->mine >= 0 && read(meter.turns->mine, &byte, 1) != 1)
+		abort();
+}
+
+static void end_turn(void)
+{
+	if (meter.turns->mine >= 0 && write(meter.turns->next, "x", 1) != 1)
+		abort();
+}
 
 static __attribute__((noinline)) void end_of_chunk(void)
 {
 	double ns = since(meter.begin);
 
 	meter.left = CHUNK;
+	/* some finish a batch of events after the end */
 	if (meter.wanted == 0 || meter.n == (int)meter.wanted) {
 		peer->stop();
 		return;
 	}
 	if (meter.chunks == meter.warm && peer->changes)
 		meter.changes = peer->changes();
-	if (meter.chunks++ > meter.warm && ns > 0)
+	if (meter.chunks++ > meter.warm)
 		meter.rates[meter.n++] = CHUNK * 1e6 / ns;
+	if (meter.n == (int)meter.wanted) {
+		end_turn();
+		peer->stop();
+		return;
+	}
+	if (meter.chunks % TURN == 0) {
+		end_turn();
+		wait_for_turn();
+	}
 	meter.begin = cpu_ns();
 }
 
@@ -111,6 +137,8 @@ static int open_pipe(void)
 		return -1;
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", both[0]);
 	fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+	/* what the kernel gives to who has many: the same for all */
+	fcntl(fd, F_SETPIPE_SZ, 8192);
 	close(both[0]);
 	close(both[1]);
 	return fd;
@@ -287,7 +315,8 @@ static bool unchanged(void)
 	return now >= 0 && now == meter.changes;
 }
 
-bool measure(const struct peer *p, const struct workload *w, const int cores[2], int ms, double figures[FIGURES])
+bool measure(const struct peer *p, const struct workload *w, const int cores[2],
+	     const struct turns *turns, int ms, double figures[FIGURES])
 {
 	if (!begin(p, w))
 		return false;
@@ -301,10 +330,12 @@ bool measure(const struct peer *p, const struct workload *w, const int cores[2],
 			figures[1] = since(cpu_begin) / 1e3 / (served - FIRST);
 		return true;
 	}
+	meter.turns = turns;
 	meter.left = CHUNK;
 	meter.warm = WARM_UP + w->size / CHUNK;
 	meter.wanted = 1 + (uint32_t)ms * 1000 / CHUNK; /* an event takes about 1 us */
 	meter.wanted = meter.wanted < MAX_SLICES ? meter.wanted : MAX_SLICES;
+	wait_for_turn();
 	timed();
 	if (!right || meter.n == 0 || !unchanged())
 		return false;
