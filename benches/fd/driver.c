@@ -107,8 +107,6 @@ static void keep(struct samples *s, double figure)
 		s->of[s->n++] = figure;
 }
 
-static void sort(struct samples *s) { qsort(s->of, (size_t)s->n, sizeof(double), by_value); }
-
 static bool possible(const struct workload *w, const struct peer *p)
 {
 	return descriptors_of(w) <= limit && (w->op < ACCEPT || (cores[0] != cores[1] && !p->edges));
@@ -278,12 +276,6 @@ int main(int argc, char **argv)
 		return 1;
 	for (int round = 0; round < rounds; round++)
 		one_round(round, ms);
-	for (int p = 0; p < MAX_PEERS; p++) {
-		for (int w = 0; w < WORKLOADS; w++)
-			for (int f = 0; f < FIGURES; f++)
-				sort(&samples[w][p][f]);
-		sort(&wake_samples[p]);
-	}
 	print_workloads();
 	print_wakes();
 	print_goals();

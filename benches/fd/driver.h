@@ -48,7 +48,7 @@ bool count(const struct peer *p, const struct workload *w, uint32_t events);
 
 /* --- results ----------------------------------------------------------------- */
 
-/* In order. */
+/* One for each round. */
 struct samples {
 	int n;
 	double of[MAX_ROUNDS];
