@@ -205,6 +205,11 @@ impl Oracle {
             .filed()
             .map(|n| n.time().saturating_add(n.window() as u64));
         let base = self.wheel.now();
+        assert!(!self.wheel.has_passed(base.wrapping_add(1)));
+        assert_eq!(
+            self.wheel.has_passed(base),
+            !self.peek() && next != Some(base)
+        );
         match (next, first) {
             (None, None) => {}
             (Some(next), _) if self.unfinished || self.peek() => assert!(next >= base),

@@ -64,12 +64,12 @@ impl Loop<'_> {
 
     fn set_clock(&self, ns: u64) {
         self.me.set_now(self.core.ms_of(ns));
-        self.me.tick.set(clock::coarse_ns());
+        self.me.clock_ns.set(ns);
     }
 
     // Handlers ran since the clock was read: once more if that took long.
     fn refresh_clock(&self) {
-        if clock::coarse_ns() != self.me.tick.get() {
+        if clock::coarse_ns() > self.me.clock_ns.get() {
             self.update_clock();
         }
     }

@@ -296,9 +296,15 @@ impl Tasks {
         let sched = self.sched(me);
         // SAFETY: the owner thread calls.
         let timers = unsafe { &mut (*sched.owner()).timers };
-        if timers.is_empty() && sched.next_shared() > by.now {
-            timers.reset(by.now);
-            return ThreadSet::EMPTY;
+        if sched.next_shared() > by.now {
+            if timers.is_empty() {
+                timers.reset(by.now);
+                return ThreadSet::EMPTY;
+            }
+            // This millisecond had its pass.
+            if timers.has_passed(by.now) {
+                return ThreadSet::EMPTY;
+            }
         }
         // SAFETY: by this function's contract.
         unsafe { self.wake_due(me, by) }

@@ -96,6 +96,13 @@ impl Wheel {
         self.edge = u64::MAX;
     }
 
+    /// Whether [`advance`](Self::advance) to `now` would find nothing to do,
+    /// nor [`pop_due`](Self::pop_due) after it.
+    #[inline]
+    pub const fn has_passed(&self, now: u64) -> bool {
+        self.base == now && self.due.is_empty() && self.waiting.is_empty()
+    }
+
     /// Files `node` at `time`; it may become due up to `window` late. What is
     /// not after the base is due at once, sorted by date.
     ///

@@ -128,6 +128,16 @@ impl Any {
             Kind::Poll => Self::Poll(Poll::new(maxsock)),
         }
     }
+
+    /// [`Poller::wait`], without a call through a pointer: it is called in
+    /// each turn, just behind a system call.
+    #[inline]
+    pub(super) fn wait(&self, reports: &mut [Event], timeout_ns: Option<u64>) -> i32 {
+        match self {
+            Self::Epoll(set) => set.wait(reports, timeout_ns),
+            Self::Poll(set) => set.wait(reports, timeout_ns),
+        }
+    }
 }
 
 impl core::ops::Deref for Any {
