@@ -154,15 +154,13 @@ impl Loop<'_> {
     // of reports.
     fn wait(&self, max_ms: u64) -> i32 {
         let me = self.me;
-        if me.eager.get() {
-            let n = self.look();
-            if n > 0 {
-                return n;
-            }
-            me.eager.set(false);
+        let looked = me.eager.get().then(|| self.look());
+        if let Some(n @ 1..) = looked {
+            return n;
         }
+        me.eager.set(false);
         if max_ms == 0 || self.stopping() || self.has_work() || !me.sleeper().announce() {
-            let n = self.look();
+            let n = looked.unwrap_or_else(|| self.look());
             me.sleeper().awake();
             return n;
         }
