@@ -89,7 +89,8 @@ impl FdTable {
                 haunted |= self.stale(t, slot, fd, tid, data);
             }
         }
-        if t.files.swap(false, Ordering::Relaxed) {
+        if t.files.load(Ordering::Relaxed) {
+            t.files.store(false, Ordering::Relaxed);
             self.report_files(t, tid);
         }
         if haunted {
