@@ -4,6 +4,10 @@
 //! it adds the number to one of the thread's two queues; the thread takes the
 //! number out, then clears the bit, then looks at the slot. So a number is in
 //! a thread's queues at most once (INV-66), whatever happens to it meanwhile.
+//!
+//! A descriptor may be pending for several threads at once, so its slot cannot
+//! be the link of a list: what others queue is a set of bits per thread, taken
+//! out a word at a time. Nobody locks an entry, and nobody walks past others'.
 
 use super::slot::Slot;
 #[cfg(not(loom))]
