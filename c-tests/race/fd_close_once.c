@@ -13,8 +13,8 @@
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
 
+#include "../api/pollers.h"
 #include "cpus.h"
-#include "pollers.h"
 
 #define USERS   3
 #define MASTER  USERS

@@ -18,8 +18,8 @@
 #include <sys/eventfd.h>
 #include <sys/wait.h>
 
+#include "../api/pollers.h"
 #include "cpus.h"
-#include "pollers.h"
 
 #if defined(__SANITIZE_THREAD__)
 #define ROUNDS 20000

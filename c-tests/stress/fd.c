@@ -30,8 +30,8 @@
 #include <sys/syscall.h>
 #include <sys/un.h>
 
+#include "../api/pollers.h"
 #include "../race/cpus.h"
-#include "../race/pollers.h"
 
 #define THREADS 8
 #define CLIENTS 3
