@@ -11,9 +11,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/eventfd.h>
-#include <sys/syscall.h>
 
 #include "../api/pollers.h"
+#include "close.h"
 #include "cpus.h"
 
 #define USERS   3
@@ -26,14 +26,6 @@ static atomic_int is_open, doomed, over, entered;
 static atomic_int in_callback_please;
 static atomic_int inside, alone;
 static atomic_ulong lives, deleted_inside, callbacks, takeovers, lost_takeovers;
-
-#if defined(__SANITIZE_THREAD__)
-/* Its own close(), which forgets who used the number. */
-int __interceptor_close(int fd);
-#define system_close(fd) __interceptor_close(fd)
-#else
-#define system_close(fd) (int)syscall(SYS_close, fd)
-#endif
 
 int close(int fd)
 {

@@ -27,10 +27,10 @@
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/un.h>
 
 #include "../api/pollers.h"
+#include "../race/close.h"
 #include "../race/cpus.h"
 
 #define THREADS 8
@@ -142,14 +142,6 @@ static void bury(struct life *l)
 	l->magic = DEAD;
 	free(atomic_exchange(&tombs[atomic_fetch_add(&next, 1) % TOMBS], l));
 }
-
-#if defined(__SANITIZE_THREAD__)
-/* Its own close(), which forgets who used the number. */
-int __interceptor_close(int fd);
-#define system_close(fd) __interceptor_close(fd)
-#else
-#define system_close(fd) (int)syscall(SYS_close, fd)
-#endif
 
 /* The library's calls come here as well. */
 int close(int fd)
