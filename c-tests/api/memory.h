@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* A process without memory. */
+/* A process without memory, or with less than it seems. */
 #ifndef MEMORY_H
 #define MEMORY_H
 
@@ -7,19 +7,24 @@
 #include <string.h>
 #include <sys/resource.h>
 
-/* Under a checker the address space is not the program's own. */
-static int checked(void)
+static inline int under_valgrind(void)
 {
 	const char *preload = getenv("LD_PRELOAD");
 
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-	return 1;
-#endif
 	return preload && strstr(preload, "vgpreload");
 }
 
+/* Under a checker the address space is not the program's own. */
+static inline int checked(void)
+{
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+	return 1;
+#endif
+	return under_valgrind();
+}
+
 /* Takes all memory that <limit> leaves, down to the smallest pieces. */
-static void *take_all_memory(struct rlimit *now)
+static inline void *take_all_memory(struct rlimit *now)
 {
 	struct rlimit tight;
 	void **last = NULL, **piece;
@@ -37,7 +42,7 @@ static void *take_all_memory(struct rlimit *now)
 	return last;
 }
 
-static void give_all_memory_back(void *last, const struct rlimit *now)
+static inline void give_all_memory_back(void *last, const struct rlimit *now)
 {
 	void **piece = last;
 

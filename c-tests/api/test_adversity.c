@@ -2,15 +2,13 @@
 /* What may befall a process: signals, threads that die, lack of memory and of
  * descriptors, fork. Nothing crashes, nothing is lost, the error says what. */
 
+#define _GNU_SOURCE             /* pipe2 */
 #include <check.h>
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/time.h>
 #include <sys/wait.h>
@@ -18,17 +16,9 @@
 
 #include <keel/keel.h>
 
+#include "fds.h"
+#include "memory.h"
 #include "suite.h"
-
-static void start(unsigned int nbthread)
-{
-	struct keel_config cfg = KEEL_CONFIG_INIT;
-
-	cfg.nbthread = nbthread;
-	cfg.maxsock = 1024;
-	ck_assert_int_eq(keel_init(&cfg), 0);
-	ck_assert_int_eq(keel_thread_enter(0), 0);
-}
 
 static int date(int ms)
 {
@@ -37,7 +27,7 @@ static int date(int ms)
 
 /* --- signals --------------------------------------------------------------- */
 
-static atomic_int signals, turns, rings;
+static atomic_int signals, runs, rings;
 
 static void on_signal(int number)
 {
@@ -55,12 +45,10 @@ static struct task *periodic(struct task *t, void *ctx, unsigned int state)
 
 	(void)state;
 	ck_assert(tick_is_expired(*due, (int)keel_now_ms()));
-	atomic_fetch_add(&turns, 1);
+	atomic_fetch_add(&runs, 1);
 	*due = t->expire = date(3);
 	return t;
 }
-
-static int owner;
 
 static void on_ring(int fd)
 {
@@ -85,20 +73,17 @@ START_TEST(a_storm_of_signals_loses_nothing)
 	t->process = periodic;
 	t->context = &due;
 	due = date(3);
-	fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-	fd_insert(fd, &owner, on_ring, 1);
-	fd_want_recv(fd);
+	fd = watch(event(0), on_ring, 1);
 	setitimer(ITIMER_REAL, &every, NULL);
 	task_schedule(t, due);
 	limit = keel_now_ns() + 10000000000u;
-	while (atomic_load(&turns) < 50 && keel_now_ns() < limit) {
+	while (atomic_load(&runs) < 50 && keel_now_ns() < limit) {
 		rung += write(fd, &one, sizeof(one)) == sizeof(one);
 		keel_poll_once(20);
 	}
 	setitimer(ITIMER_REAL, &never, NULL);
-	keel_poll_once(0);
-	keel_poll_once(0);
-	ck_assert_int_ge(atomic_load(&turns), 50);
+	turns(2);
+	ck_assert_int_ge(atomic_load(&runs), 50);
 	ck_assert_int_gt(atomic_load(&signals), 10);
 	ck_assert_int_eq(atomic_load(&rings), rung);
 	fd_delete(fd);
@@ -143,7 +128,7 @@ START_TEST(a_dead_thread_harms_nobody_else)
 	t->context = &due;
 	due = date(2);
 	task_schedule(t, due);
-	while (atomic_load(&turns) < 3)
+	while (atomic_load(&runs) < 3)
 		keel_poll_once(10);
 	keel_thread_leave();
 	ck_assert_int_eq(keel_thread_enter(1), -EBUSY);
@@ -152,17 +137,6 @@ START_TEST(a_dead_thread_harms_nobody_else)
 END_TEST
 
 /* --- memory ------------------------------------------------------------------ */
-
-/* Under a checker the address space is not the program's own. */
-static int checked(void)
-{
-	const char *preload = getenv("LD_PRELOAD");
-
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-	return 1;
-#endif
-	return preload && strstr(preload, "vgpreload");
-}
 
 START_TEST(keel_init_without_memory_says_so)
 {
@@ -268,9 +242,7 @@ START_TEST(a_forked_child_goes_on_alone)
 	pid_t child;
 
 	start(1);
-	fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-	fd_insert(fd, &owner, on_ring, 1);
-	fd_want_recv(fd);
+	fd = watch(event(0), on_ring, 1);
 	keel_poll_once(0);
 	t = task_new_here();
 	t->process = periodic;
@@ -281,20 +253,20 @@ START_TEST(a_forked_child_goes_on_alone)
 	if (child == 0) {
 		if (!fork_poller())
 			_exit(1);
-		for (int i = 0; i < 1000 && (atomic_load(&turns) < 3 || atomic_load(&rings) < 1); i++) {
+		for (int i = 0; i < 1000 && (atomic_load(&runs) < 3 || atomic_load(&rings) < 1); i++) {
 			if (i == 0 && write(fd, &one, sizeof(one)) < 0)
 				_exit(2);
 			keel_poll_once(10);
 		}
 		wake_thread(0);
 		keel_poll_once(10000);
-		_exit(atomic_load(&turns) >= 3 && atomic_load(&rings) == 1 ? 33 : 3);
+		_exit(atomic_load(&runs) >= 3 && atomic_load(&rings) == 1 ? 33 : 3);
 	}
 	waitpid(child, &status, 0);
 	ck_assert(WIFEXITED(status));
 	ck_assert_int_eq(WEXITSTATUS(status), 33);
 	/* the parent's poller is its own still */
-	while (atomic_load(&turns) < 3)
+	while (atomic_load(&runs) < 3)
 		keel_poll_once(10);
 	ck_assert_int_eq(atomic_load(&rings), 0);
 	fd_delete(fd);

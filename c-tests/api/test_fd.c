@@ -13,86 +13,13 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <keel/keel.h>
 
+#include "fds.h"
+#include "loops.h"
 #include "suite.h"
-
-static int owner;               /* its address owns descriptors */
-
-static void start(unsigned int nbthread)
-{
-	struct keel_config cfg = KEEL_CONFIG_INIT;
-
-	cfg.nbthread = nbthread;
-	cfg.maxsock = 1024;
-	ck_assert_int_eq(keel_init(&cfg), 0);
-	ck_assert_int_eq(keel_thread_enter(0), 0);
-}
-
-static void turns(int n)
-{
-	while (n--)
-		keel_poll_once(0);
-}
-
-static unsigned int state_of(int fd)
-{
-	return __atomic_load_n(&fdtab[fd].state, __ATOMIC_RELAXED);
-}
-
-static int is_open(int fd)
-{
-	return fcntl(fd, F_GETFD) >= 0;
-}
-
-static int event(unsigned int count)
-{
-	int fd = eventfd(count, EFD_NONBLOCK | EFD_CLOEXEC);
-
-	ck_assert_int_ge(fd, 0);
-	return fd;
-}
-
-static void ring(int fd)
-{
-	uint64_t one = 1;
-
-	ck_assert_int_eq(write(fd, &one, sizeof(one)), sizeof(one));
-}
-
-static void stream(int fds[2])
-{
-	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
-}
-
-/* What most descriptors here do when something happens: count. */
-static atomic_int calls;
-static atomic_int last;
-
-static void note(int fd)
-{
-	atomic_store(&last, fd);
-	atomic_fetch_add(&calls, 1);
-}
-
-static int called(void)
-{
-	return atomic_exchange(&calls, 0);
-}
-
-static void drain(int fd)
-{
-	uint64_t count;
-
-	while (read(fd, &count, sizeof(count)) > 0)
-		;
-	fd_cant_recv(fd);
-	/* last, for those who ring again when they see it */
-	note(fd);
-}
 
 START_TEST(an_inserted_descriptor_is_ready_and_wants_nothing)
 {
@@ -149,9 +76,7 @@ START_TEST(directions_change_one_bit_each)
 	int fd;
 
 	start(1);
-	fd = event(0);
-	fd_insert(fd, &owner, note, 1);
-	fd_want_recv(fd);
+	fd = watch(event(0), note, 1);
 	ck_assert(fd_recv_active(fd) && !fd_send_active(fd) && fd_active(fd));
 	fd_want_send(fd);
 	ck_assert(fd_send_active(fd));
@@ -187,7 +112,7 @@ START_TEST(directions_change_one_bit_each)
 	fd_cond_send(fd);
 	ck_assert(fd_send_ready(fd));
 	/* Bits of others stay. */
-	__atomic_fetch_or(&fdtab[fd].state, FD_EXPORTED, __ATOMIC_RELAXED);
+	mark(fd, FD_EXPORTED);
 	fd_stop_both(fd);
 	ck_assert_uint_eq(state_of(fd), FD_EXPORTED | FD_EV_READY_RW);
 	fd_delete(fd);
@@ -201,15 +126,14 @@ START_TEST(events_reach_the_callback_as_long_as_they_last)
 
 	start(1);
 	stream(fds);
-	fd_insert(fds[0], &owner, note, 1);
-	fd_want_recv(fds[0]);
+	watch(fds[0], note, 1);
 	turns(2);
 	ck_assert_int_eq(called(), 0);
 	ck_assert_int_eq(write(fds[1], "x", 1), 1);
 	fd_cant_recv(fds[0]);
 	keel_poll_once(1000);
 	ck_assert_int_eq(called(), 1);
-	ck_assert_int_eq(atomic_load(&last), fds[0]);
+	ck_assert_int_eq(atomic_load(&heard[fds[0]]), 1);
 	ck_assert(fd_recv_ready(fds[0]));
 	ck_assert_uint_eq(state_of(fds[0]) & (FD_POLL_IN | FD_POLL_OUT), FD_POLL_IN);
 	turns(3);
@@ -231,9 +155,7 @@ START_TEST(nothing_is_called_that_is_not_wanted_any_more)
 	int fd;
 
 	start(1);
-	fd = event(1);
-	fd_insert(fd, &owner, note, 1);
-	fd_want_recv(fd);
+	fd = watch(event(1), note, 1);
 	turns(2);
 	ck_assert_int_eq(called(), 2);
 	fd_stop_recv(fd);
@@ -296,8 +218,7 @@ START_TEST(hang_ups_and_errors_are_told_apart)
 
 	start(1);
 	stream(fds);
-	fd_insert(fds[0], &owner, note, 1);
-	fd_want_recv(fds[0]);
+	watch(fds[0], note, 1);
 	shutdown(fds[0], SHUT_WR);
 	close(fds[1]);
 	turns(2);
@@ -320,8 +241,7 @@ static void delete_and_reuse(int fd)
 	fd_delete(fd);
 	ck_assert(!is_open(fd));
 	ck_assert_int_eq(event(1), fd);
-	fd_insert(fd, &owner, drain, 1);
-	fd_want_recv(fd);
+	watch(fd, drain_and_note, 1);
 }
 
 START_TEST(the_callback_deletes_and_reuses_its_number)
@@ -329,9 +249,7 @@ START_TEST(the_callback_deletes_and_reuses_its_number)
 	int fd;
 
 	start(1);
-	fd = event(1);
-	fd_insert(fd, &owner, delete_and_reuse, 1);
-	fd_want_recv(fd);
+	fd = watch(event(1), delete_and_reuse, 1);
 	turns(1);
 	ck_assert_int_eq(called(), 1);
 	ck_assert_int_eq(keel_used_fds(), 1);
@@ -352,8 +270,7 @@ static void replace_the_other(int fd)
 	note(fd);
 	fd_delete(other);
 	ck_assert_int_eq(event(0), other);
-	fd_insert(other, &owner, replace_the_other, 1);
-	fd_want_recv(other);
+	watch(other, replace_the_other, 1);
 	fd_stop_recv(fd);
 }
 
@@ -361,9 +278,7 @@ START_TEST(fd_36_a_late_report_is_not_the_next_users)
 {
 	start(1);
 	for (int i = 0; i < 2; i++) {
-		pair[i] = event(1);
-		fd_insert(pair[i], &owner, replace_the_other, 1);
-		fd_want_recv(pair[i]);
+		pair[i] = watch(event(1), replace_the_other, 1);
 	}
 	turns(1);
 	ck_assert_int_eq(called(), 1);
@@ -410,9 +325,7 @@ START_TEST(takeover_of_ones_own)
 	int fd, other;
 
 	start(2);
-	fd = event(1);
-	fd_insert(fd, &owner, note, 2);
-	fd_want_recv(fd);
+	fd = watch(event(1), note, 2);
 	ck_assert_int_eq(fd_takeover(fd, &other), -1);
 	ck_assert_uint_eq(fdtab[fd].thread_mask, 2);
 	ck_assert(fd_recv_active(fd));
@@ -434,30 +347,19 @@ START_TEST(fd_34_duplicates_do_not_ring)
 
 	start(1);
 	for (said = 0; said < 2; said++) {
-		char text[4096] = "";
-		int report[2];
-		ssize_t n;
-
 		fd = event(1);
 		copy = dup(fd);
-		fd_insert(fd, &owner, note, 1);
-		fd_want_recv(fd);
+		watch(fd, note, 1);
 		turns(1);
 		if (said)
-			__atomic_fetch_or(&fdtab[fd].state, FD_CLONED, __ATOMIC_RELAXED);
+			mark(fd, FD_CLONED);
 		fd_delete(fd);
 		called();
 		turns(10);
 		ck_assert_int_eq(called(), 0);
-		ck_assert_int_eq(pipe2(report, O_CLOEXEC), 0);
-		ck_assert_int_gt(keel_dump_fds(report[1]), 0);
-		n = read(report[0], text, sizeof(text) - 1);
-		ck_assert_int_gt(n, 0);
 		/* Seen twice by the one who was told nothing, by the other not at all. */
-		ck_assert_ptr_nonnull(strstr(text, with_poll() ? "poll_stale=0 poll_rebuild=0" :
+		ck_assert_ptr_nonnull(strstr(dump(), with_poll() ? "poll_stale=0 poll_rebuild=0" :
 		                             "poll_stale=2 poll_rebuild=1"));
-		close(report[0]);
-		close(report[1]);
 		close(copy);
 	}
 }
@@ -478,8 +380,7 @@ START_TEST(regular_files_are_always_ready)
 	ck_assert_ptr_nonnull(file);
 	start(1);
 	fd = dup(fileno(file));
-	fd_insert(fd, &owner, read_three_times, 1);
-	fd_want_recv(fd);
+	watch(fd, read_three_times, 1);
 	for (int i = 0; i < 10; i++)
 		keel_poll_once(i < 3 ? 10000 : 0);
 	ck_assert_int_eq(called(), 3);
@@ -507,7 +408,7 @@ END_TEST
 
 START_TEST(fd_54_closefrom_closes_everything)
 {
-	int fds[300], pid, status;
+	int fds[300], pid;
 
 	for (int i = 0; i < 300; i++)
 		fds[i] = event(i % 7 == 0);
@@ -522,8 +423,7 @@ START_TEST(fd_54_closefrom_closes_everything)
 			left += is_open(fds[i]);
 		_exit(left != 0 || !is_open(2));
 	}
-	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-	ck_assert_int_eq(status, 0);
+	ck_assert_int_eq(reap(pid), 0);
 }
 END_TEST
 
@@ -547,13 +447,13 @@ START_TEST(pollers_are_listed_and_disabled)
 	disable_poller("select");
 	disable_poller(NULL);
 	cfg.nbthread = 1;
-	if (getenv("KEEL_TEST_POLLER") == NULL)
+	if (!chosen_poller())
 		says("2 of 2 usable; epoll is used");
 	ck_assert_int_eq(keel_init(&cfg), 0);
 	ck_assert_int_eq(keel_init(&cfg), -EALREADY);
 	keel_deinit();
 	disable_poller("epoll");
-	if (getenv("KEEL_TEST_POLLER") == NULL) {
+	if (!chosen_poller()) {
 		says("epoll: preference 300, disabled");
 		says("1 of 2 usable; poll is used");
 		ck_assert_int_eq(keel_init(&cfg), 0);
@@ -570,13 +470,12 @@ END_TEST
 
 START_TEST(a_forked_child_polls_on_its_own)
 {
-	int fds[2], pid, status;
+	int fds[2], pid;
 	uint64_t count;
 
 	start(1);
 	stream(fds);
-	fd_insert(fds[0], &owner, note, 1);
-	fd_want_recv(fds[0]);
+	watch(fds[0], note, 1);
 	turns(1);
 	pid = fork();
 	if (pid == 0) {
@@ -593,8 +492,7 @@ START_TEST(a_forked_child_polls_on_its_own)
 		good &= keel_used_fds() == 0;
 		_exit(!good);
 	}
-	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-	ck_assert_int_eq(status, 0);
+	ck_assert_int_eq(reap(pid), 0);
 	/* The child took nothing out of this poller. */
 	keel_poll_once(5000);
 	ck_assert_int_eq(called(), 1);
@@ -607,18 +505,14 @@ END_TEST
 
 START_TEST(the_dump_has_a_line_per_descriptor)
 {
-	char text[4096] = "", line[32];
-	int fd, out[2], n;
+	const char *text;
+	char line[32];
+	int fd;
 
 	start(1);
-	fd = event(1);
-	fd_insert(fd, &owner, note, 1);
-	fd_want_recv(fd);
+	fd = watch(event(1), note, 1);
 	turns(1);
-	ck_assert_int_eq(pipe2(out, O_CLOEXEC), 0);
-	n = keel_dump_fds(out[1]);
-	ck_assert_int_gt(n, 0);
-	ck_assert_int_eq(read(out[0], text, sizeof(text) - 1), n);
+	text = dump();
 	snprintf(line, sizeof(line), "fd=%d state=0x", fd);
 	ck_assert_ptr_nonnull(strstr(text, line));
 	ck_assert_ptr_nonnull(strstr(text, "used=1"));
@@ -631,20 +525,8 @@ END_TEST
 
 static int run(unsigned int nbthread, int (*body)(unsigned int tid, void *arg))
 {
-	struct keel_config cfg = KEEL_CONFIG_INIT;
-
-	cfg.nbthread = nbthread;
-	cfg.maxsock = 1024;
-	ck_assert_int_eq(keel_init(&cfg), 0);
+	init(nbthread);
 	return keel_run(body, NULL);
-}
-
-/* Waits for <*flag> to reach <value>, without running the loop. */
-static void await(atomic_int *flag, int value)
-{
-	for (int i = 0; i < 10000 && atomic_load(flag) < value; i++)
-		usleep(1000);
-	ck_assert_int_ge(atomic_load(flag), value);
 }
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -667,12 +549,12 @@ static void *delete_under_the_lock(void *arg)
 	(void)arg;
 	pthread_mutex_lock(&lock);
 	fd_want_recv(shared);
-	await(&inside, 2);
+	wait_for(&inside, 2);
 	fd_delete(shared);
 	ck_assert_msg(is_open(shared), "two threads are inside");
 	atomic_store(&deleted, 1);
 	pthread_mutex_unlock(&lock);
-	await(&left, 2);
+	wait_for(&left, 2);
 	for (int i = 0; i < 10000 && keel_used_fds(); i++)
 		usleep(1000);
 	keel_stop();
@@ -704,7 +586,7 @@ END_TEST
 
 static void ring_back(int fd)
 {
-	drain(fd);
+	drain_and_note(fd);
 	if (atomic_load(&calls) >= 200)
 		keel_stop();
 }
@@ -714,7 +596,7 @@ static void *ring_from_outside(void *arg)
 	(void)arg;
 	for (int i = 0; i < 200; i++) {
 		ring(shared);
-		await(&calls, i + 1);
+		wait_for(&calls, i + 1);
 	}
 	return NULL;
 }
@@ -725,9 +607,7 @@ static int start_ringer(unsigned int tid, void *arg)
 	if (tid != 0)
 		return 0;
 	/* Bound to the other thread, wanted from here: that one is to be woken. */
-	shared = event(0);
-	fd_insert(shared, &owner, ring_back, 2);
-	fd_want_recv(shared);
+	shared = watch(event(0), ring_back, 2);
 	return pthread_create(&outsider, NULL, ring_from_outside, NULL);
 }
 
@@ -789,11 +669,7 @@ static int start_takers(unsigned int tid, void *arg)
 
 START_TEST(fd_3_takeovers_go_round)
 {
-	struct keel_config cfg = KEEL_CONFIG_INIT;
-
-	cfg.nbthread = THREADS;
-	cfg.maxsock = 1024;
-	ck_assert_int_eq(keel_init(&cfg), 0);
+	init(THREADS);
 	shared = event(0);
 	fd_insert(shared, &owner, one_owner, 1);
 	for (int i = 0; i < THREADS; i++) {
@@ -814,7 +690,7 @@ END_TEST
 START_TEST(out_of_range_is_a_panic)
 {
 	start(1);
-	fd_insert(1024, &owner, note, 1);
+	fd_insert(MAXSOCK, &owner, note, 1);
 }
 END_TEST
 
@@ -879,7 +755,7 @@ START_TEST(panics_say_which_descriptor)
 	struct keel_config cfg = KEEL_CONFIG_INIT;
 
 	cfg.nbthread = 1;
-	cfg.maxsock = 1024;
+	cfg.maxsock = MAXSOCK;
 	cfg.panic = listen_to_panics;
 	ck_assert_int_eq(keel_init(&cfg), 0);
 	fd_delete(77);

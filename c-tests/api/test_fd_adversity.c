@@ -13,29 +13,17 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/un.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <keel/keel.h>
 
+#include "fds.h"
+#include "memory.h"
 #include "suite.h"
-
-static int owner;
-
-static void start(unsigned int nbthread)
-{
-	struct keel_config cfg = KEEL_CONFIG_INIT;
-
-	cfg.nbthread = nbthread;
-	cfg.maxsock = 1024;
-	ck_assert_int_eq(keel_init(&cfg), 0);
-	ck_assert_int_eq(keel_thread_enter(0), 0);
-}
 
 static void end(void)
 {
@@ -44,59 +32,15 @@ static void end(void)
 	keel_deinit();
 }
 
-static void turns(int n)
+/* How many calls there were for that one since it was asked last. */
+static int called_for(int fd)
 {
-	while (n--)
-		keel_poll_once(0);
-}
-
-static int is_open(int fd)
-{
-	return fcntl(fd, F_GETFD) >= 0;
-}
-
-static int event(unsigned int count)
-{
-	int fd = eventfd(count, EFD_NONBLOCK | EFD_CLOEXEC);
-
-	ck_assert_int_ge(fd, 0);
-	return fd;
-}
-
-static void ring(int fd)
-{
-	uint64_t one = 1;
-
-	ck_assert_int_eq(write(fd, &one, sizeof(one)), sizeof(one));
-}
-
-/* Calls by descriptor. */
-static atomic_int calls[1024];
-
-static void note(int fd)
-{
-	atomic_fetch_add(&calls[fd], 1);
-}
-
-static int called(int fd)
-{
-	return atomic_exchange(&calls[fd], 0);
-}
-
-static void served(int fd)
-{
-	uint64_t count;
-
-	while (read(fd, &count, sizeof(count)) > 0)
-		;
-	fd_cant_recv(fd);
-	note(fd);
+	return atomic_exchange(&heard[fd], 0);
 }
 
 static int serve(int fd)
 {
-	fd_insert(fd, &owner, served, 1);
-	fd_want_recv(fd);
+	watch(fd, drain_and_note, 1);
 	turns(1);
 	return fd;
 }
@@ -104,11 +48,11 @@ static int serve(int fd)
 /* An innocent one is told of its events, whatever befell the others. */
 static void others_are_served(int other)
 {
-	called(other);
+	called_for(other);
 	ring(other);
-	for (int i = 0; i < 10 && atomic_load(&calls[other]) == 0; i++)
+	for (int i = 0; i < 10 && atomic_load(&heard[other]) == 0; i++)
 		keel_poll_once(1000);
-	ck_assert_int_eq(called(other), 1);
+	ck_assert_int_eq(called_for(other), 1);
 }
 
 /* After a few turns there is nothing to do: the poller sleeps. */
@@ -154,7 +98,7 @@ START_TEST(closed_and_then_used)
 	/* The number is as good as new. */
 	ck_assert_int_eq(event(0), fd);
 	serve(fd);
-	called(fd);
+	called_for(fd);
 	others_are_served(fd);
 	others_are_served(other);
 	fd_delete(fd);
@@ -175,11 +119,9 @@ START_TEST(closed_by_its_own_callback)
 
 	start(1);
 	other = serve(event(0));
-	fd = event(1);
-	fd_insert(fd, &owner, closes, 1);
-	fd_want_recv(fd);
+	fd = watch(event(1), closes, 1);
 	turns(5);
-	ck_assert_int_gt(called(fd), 0);
+	ck_assert_int_gt(called_for(fd), 0);
 	nothing_rings();
 	others_are_served(other);
 	fd_delete(fd);
@@ -204,11 +146,11 @@ START_TEST(replaced_by_another_file)
 		ck_assert_int_eq(dup2(spare, fd), fd);
 	}
 	close(spare);
-	called(fd);
+	called_for(fd);
 	/* The set does not have this file: a change is ENOENT, then an addition. */
 	fd_want_send(fd);
 	turns(2);
-	ck_assert_int_gt(called(fd), 0);
+	ck_assert_int_gt(called_for(fd), 0);
 	fd_stop_send(fd);
 	nothing_rings();
 	others_are_served(fd);
@@ -246,7 +188,7 @@ START_TEST(its_file_comes_back_under_its_number)
 	ring(fd);
 	/* At once, not after a report that is taken for the last life's. */
 	turns(1);
-	ck_assert_int_eq(called(fd), 1);
+	ck_assert_int_eq(called_for(fd), 1);
 	nothing_rings();
 	fd_delete(fd);
 	end();
@@ -255,29 +197,36 @@ END_TEST
 
 /* --- other processes -------------------------------------------------------- */
 
+/* A byte, and room for a descriptor beside it. */
+static struct msghdr *letter(void)
+{
+	static char byte, space[CMSG_SPACE(sizeof(int))];
+	static struct iovec iov = { &byte, 1 };
+	static struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = space };
+
+	m.msg_controllen = sizeof(space);
+	return &m;
+}
+
 static void pass(int through, int fd)
 {
-	char byte = 'x', space[CMSG_SPACE(sizeof(int))] = "";
-	struct iovec iov = { &byte, 1 };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = space, .msg_controllen = sizeof(space) };
-	struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+	struct msghdr *m = letter();
+	struct cmsghdr *c = CMSG_FIRSTHDR(m);
 
 	c->cmsg_level = SOL_SOCKET;
 	c->cmsg_type = SCM_RIGHTS;
 	c->cmsg_len = CMSG_LEN(sizeof(int));
 	memcpy(CMSG_DATA(c), &fd, sizeof(int));
-	ck_assert_int_eq(sendmsg(through, &m, 0), 1);
+	ck_assert_int_eq(sendmsg(through, m, 0), 1);
 }
 
 static int got(int through)
 {
-	char byte, space[CMSG_SPACE(sizeof(int))];
-	struct iovec iov = { &byte, 1 };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = space, .msg_controllen = sizeof(space) };
+	struct msghdr *m = letter();
 	int fd = -1;
 
-	if (recvmsg(through, &m, 0) == 1 && CMSG_FIRSTHDR(&m))
-		memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&m)), sizeof(int));
+	if (recvmsg(through, m, 0) == 1 && CMSG_FIRSTHDR(m))
+		memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(m)), sizeof(int));
 	return fd;
 }
 
@@ -285,7 +234,7 @@ static int got(int through)
  * here; 0: without a word, 1: as FD_CLONED and FD_EXPORTED. */
 START_TEST(passed_to_another_process)
 {
-	int fd, other, way[2], status;
+	int fd, other, way[2];
 	char byte = 'y';
 	pid_t child;
 
@@ -304,28 +253,25 @@ START_TEST(passed_to_another_process)
 	close(way[1]);
 	start(1);
 	other = serve(event(0));
-	fd = event(1);
-	fd_insert(fd, &owner, note, 1);
-	fd_want_recv(fd);
+	fd = watch(event(1), note, 1);
 	turns(2);
-	ck_assert_int_gt(called(fd), 0);
+	ck_assert_int_gt(called_for(fd), 0);
 	pass(way[0], fd);
 	if (_i)
-		__atomic_fetch_or(&fdtab[fd].state, FD_CLONED | FD_EXPORTED, __ATOMIC_RELAXED);
+		mark(fd, FD_CLONED | FD_EXPORTED);
 	fd_delete(fd);
 	ck_assert(!is_open(fd));
 	nothing_rings();
-	ck_assert_int_eq(called(fd), 0);
+	ck_assert_int_eq(called_for(fd), 0);
 	/* Nor for the next user of the number. */
 	ck_assert_int_eq(event(0), fd);
 	serve(fd);
 	nothing_rings();
-	ck_assert_int_eq(called(fd), 0);
+	ck_assert_int_eq(called_for(fd), 0);
 	others_are_served(fd);
 	others_are_served(other);
 	ck_assert_int_eq(write(way[0], &byte, 1), 1);
-	ck_assert_int_eq(waitpid(child, &status, 0), child);
-	ck_assert_int_eq(status, 0);
+	ck_assert_int_eq(reap(child), 0);
 	close(way[0]);
 	fd_delete(fd);
 	fd_delete(other);
@@ -348,9 +294,9 @@ static int child_goes_on(int here, int there, int way)
 
 		if (write(there, &one, sizeof(one)) != sizeof(one))
 			return 3;
-		for (int i = 0; i < 10 && atomic_load(&calls[there]) == 0; i++)
+		for (int i = 0; i < 10 && atomic_load(&heard[there]) == 0; i++)
 			keel_poll_once(1000);
-		if (called(there) != 1)
+		if (called_for(there) != 1)
 			return 4;
 		/* Readable for good, for the parent to see or not. */
 		if (round == 2 && write(there, &one, sizeof(one)) != sizeof(one))
@@ -365,7 +311,7 @@ static int child_goes_on(int here, int there, int way)
 /* Each process closes what the other one goes on with. */
 START_TEST(both_sides_of_a_fork_go_on)
 {
-	int here, there, way[2], status;
+	int here, there, way[2];
 	char byte;
 	pid_t child;
 
@@ -383,10 +329,9 @@ START_TEST(both_sides_of_a_fork_go_on)
 	ck_assert_int_eq(read(way[0], &byte, 1), 1);
 	nothing_rings();
 	others_are_served(here);
-	ck_assert_int_eq(called(there), 0);
+	ck_assert_int_eq(called_for(there), 0);
 	ck_assert_int_eq(write(way[0], &byte, 1), 1);
-	ck_assert_int_eq(waitpid(child, &status, 0), child);
-	ck_assert_int_eq(status, 0);
+	ck_assert_int_eq(reap(child), 0);
 	others_are_served(here);
 	close(way[0]);
 	fd_delete(here);
@@ -417,7 +362,7 @@ static void *turns_once(void *arg)
 
 START_TEST(forked_while_another_thread_is_inside)
 {
-	int fd, status;
+	int fd;
 	pthread_t th;
 	pid_t child;
 
@@ -435,14 +380,13 @@ START_TEST(forked_while_another_thread_is_inside)
 		fd_delete(fd);
 		_exit(is_open(fd) || keel_used_fds());
 	}
-	ck_assert_int_eq(waitpid(child, &status, 0), child);
-	ck_assert_int_eq(status, 0);
+	ck_assert_int_eq(reap(child), 0);
 	fd_delete(fd);
 	ck_assert_msg(is_open(fd), "a thread is inside");
 	atomic_store(&may_leave, 1);
 	pthread_join(th, NULL);
 	ck_assert(!is_open(fd));
-	ck_assert_int_eq(called(fd), 1);
+	ck_assert_int_eq(called_for(fd), 1);
 	end();
 }
 END_TEST
@@ -471,14 +415,6 @@ static int leave_free(int n)
 	return lowest;
 }
 
-/* There accept() takes the connection, closes it, and says EMFILE. */
-static int under_valgrind(void)
-{
-	const char *preload = getenv("LD_PRELOAD");
-
-	return preload && strstr(preload, "vgpreload");
-}
-
 static int refused, accepted;
 
 static void accepts(int fd)
@@ -501,9 +437,11 @@ static void accepts(int fd)
 START_TEST(accepting_without_descriptors)
 {
 	struct sockaddr_un name = { .sun_family = AF_UNIX };
-	int listener, clients[2], other, due = under_valgrind() ? 1 : 2;
+	int listener, clients[2], other, due;
 	socklen_t length = sizeof(name);
 
+	/* There accept() takes the connection, closes it, and says EMFILE. */
+	due = under_valgrind() ? 1 : 2;
 	start(1);
 	other = serve(event(0));
 	listener = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -513,8 +451,7 @@ START_TEST(accepting_without_descriptors)
 	ck_assert_int_eq(getsockname(listener, (struct sockaddr *)&name, &length), 0);
 	for (int i = 0; i < 2; i++)
 		clients[i] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	fd_insert(listener, &owner, accepts, 1);
-	fd_want_recv(listener);
+	watch(listener, accepts, 1);
 	turns(2);
 	leave_free(0);
 	ck_assert_int_eq(connect(clients[0], (struct sockaddr *)&name, length), 0);
@@ -595,11 +532,11 @@ START_TEST(the_table_is_full)
 
 	start(1);
 	fd = event(0);
-	last = fcntl(fd, F_DUPFD_CLOEXEC, 1023);
+	last = fcntl(fd, F_DUPFD_CLOEXEC, MAXSOCK - 1);
 	close(fd);
 	if (last < 0)           /* not even to be had */
 		return;
-	ck_assert_int_eq(last, 1023);
+	ck_assert_int_eq(last, MAXSOCK - 1);
 	serve(last);
 	others_are_served(last);
 	nothing_rings();
@@ -646,9 +583,7 @@ START_TEST(interrupted_polls_lose_no_event)
 	start(1);
 	sigaction(SIGALRM, &sa, NULL);
 	for (int i = 0; i < LINKS; i++) {
-		chain[i] = event(0);
-		fd_insert(chain[i], &owner, next_link, 1);
-		fd_want_recv(chain[i]);
+		chain[i] = watch(event(0), next_link, 1);
 	}
 	turns(1);
 	limit = keel_now_ns() + 20000000000u;
@@ -692,7 +627,7 @@ START_TEST(the_dead_leave_their_descriptors)
 	start(2);
 	for (int i = 0; i < 3; i++) {
 		bequest[i] = event(0);
-		fd_insert(bequest[i], &owner, served, i == 2 ? 3 : 2);
+		fd_insert(bequest[i], &owner, drain_and_note, i == 2 ? 3 : 2);
 	}
 	pthread_create(&th, NULL, dies, NULL);
 	pthread_join(th, NULL);
@@ -703,7 +638,7 @@ START_TEST(the_dead_leave_their_descriptors)
 	others_are_served(bequest[2]);
 	ring(bequest[1]);
 	turns(3);
-	ck_assert_int_eq(called(bequest[1]), 0);
+	ck_assert_int_eq(called_for(bequest[1]), 0);
 	fd_want_send(bequest[1]);
 	for (int i = 0; i < 3; i++) {
 		fd_delete(bequest[i]);

@@ -15,23 +15,8 @@
 
 #include <keel/keel.h>
 
+#include "fds.h"
 #include "suite.h"
-
-static int owner;               /* its address owns descriptors */
-
-static void start(void)
-{
-	struct keel_config cfg = KEEL_CONFIG_INIT;
-
-	cfg.nbthread = 1;
-	cfg.maxsock = 256;
-	ck_assert_int_eq(keel_init(&cfg), 0);
-}
-
-static unsigned int state_of(int fd)
-{
-	return __atomic_load_n(&fdtab[fd].state, __ATOMIC_RELAXED);
-}
 
 static struct iovec of(const char *text)
 {
@@ -51,7 +36,7 @@ static int ends[2];
 
 static void open_pipe(void)
 {
-	start();
+	init(1);
 	ck_assert_int_eq(pipe2(ends, O_CLOEXEC), 0);
 	ck_assert_int_eq(fcntl(ends[0], F_SETFL, O_NONBLOCK), 0);
 }
@@ -137,7 +122,7 @@ START_TEST(first_use_makes_it_non_blocking)
 	struct iovec msg = of("x");
 	int fds[2];
 
-	start();
+	init(1);
 	for (int said = 0; said < 2; said++) {
 		ck_assert_int_eq(pipe2(fds, O_CLOEXEC), 0);
 		fd_insert(fds[1], &owner, no_event, 1);
@@ -169,7 +154,7 @@ START_TEST(other_flags_stay)
 	FILE *file = tmpfile();
 	int fd;
 
-	start();
+	init(1);
 	ck_assert_ptr_nonnull(file);
 	fd = fileno(file);
 	ck_assert_int_eq(write(fd, "first\n", 6), 6);
@@ -186,7 +171,7 @@ START_TEST(a_terminal_stays_as_it_is)
 	struct iovec msg = of("x");
 	int master, slave;
 
-	start();
+	init(1);
 	master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
 	if (master < 0 || grantpt(master) != 0 || unlockpt(master) != 0)
 		return;         /* none to be had here */
@@ -212,7 +197,7 @@ static int fails_with(int fd, int error)
 START_TEST(bad_descriptors_are_refused)
 {
 	ck_assert(fails_with(1, EBADF));        /* no table yet */
-	start();
+	init(1);
 	ck_assert(fails_with(-1, EBADF));
 	ck_assert(fails_with(256, EBADF));
 	ck_assert(fails_with(1 << 30, EBADF));
@@ -346,7 +331,7 @@ START_TEST(fd_60_lines_in_a_file_do_not_mix)
 {
 	FILE *file = tmpfile();
 
-	start();
+	init(1);
 	ck_assert_ptr_nonnull(file);
 	start_writers(fileno(file), 5000, 1);
 	join_writers();
@@ -361,7 +346,7 @@ END_TEST
 /* The system takes such a line in pieces, whenever the reader made room for one. */
 START_TEST(fd_60_lines_in_a_slow_pipe_do_not_mix)
 {
-	start();
+	init(1);
 	ck_assert_int_eq(pipe2(ends, O_CLOEXEC), 0);
 	ck_assert_int_ge(fcntl(ends[1], F_SETPIPE_SZ, 4096), 4096);
 	__atomic_fetch_or(&fdtab[ends[1]].state, FD_INITIALIZED, __ATOMIC_RELAXED);
@@ -375,7 +360,7 @@ END_TEST
 /* Whole lines or none, and everybody gets to an end though nobody reads. */
 START_TEST(fd_60_a_full_pipe_stops_nobody)
 {
-	start();
+	init(1);
 	ck_assert_int_eq(pipe2(ends, O_CLOEXEC), 0);
 	ck_assert_int_ge(fcntl(ends[1], F_SETPIPE_SZ, 4096), 4096);
 	start_writers(ends[1], 512, 0);
@@ -403,7 +388,7 @@ START_TEST(fd_60_nobody_waits_for_a_write_that_blocks)
 	void *answer;
 	pthread_t th;
 
-	start();
+	init(1);
 	ck_assert_int_eq(pipe2(ends, O_CLOEXEC), 0);
 	ck_assert_int_ge(fcntl(ends[1], F_SETPIPE_SZ, 4096), 4096);
 	ck_assert_int_eq(write(ends[1], room, sizeof(room)), sizeof(room));

@@ -2,12 +2,13 @@
 /* What comes when a thread has looked at everything for the last time and is
  * about to poll: by the ids of docs/fd-museum.md. */
 
+#define _GNU_SOURCE             /* pipe2 */
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
-#include <sys/eventfd.h>
 
 #include "pause.h"
+#include "../api/fds.h"
 #include "../api/suite.h"
 
 static void (*at_last)(void);
@@ -25,13 +26,9 @@ static void hook(int point, const void *what)
 /* Sleeps of a minute, each ended by <brings>. */
 static void sleeps(void (*brings)(void))
 {
-	struct keel_config cfg = KEEL_CONFIG_INIT;
 	uint64_t begin = keel_now_ns();
 
-	cfg.nbthread = 2;
-	cfg.maxsock = 256;
-	ck_assert_int_eq(keel_init(&cfg), 0);
-	ck_assert_int_eq(keel_thread_enter(0), 0);
+	start(2);
 	at_last = brings;
 	keel_pause(hook);
 	for (int i = 0; i < 20; i++)
@@ -62,7 +59,7 @@ START_TEST(fd_44_a_signal_just_before_the_poll)
 }
 END_TEST
 
-static int fd = -1, owner;
+static int fd = -1;
 
 static void stop_again(int number)
 {
@@ -72,7 +69,7 @@ static void stop_again(int number)
 static void *wants(void *arg)
 {
 	if (fd < 0) {
-		fd = eventfd(1, EFD_NONBLOCK | EFD_CLOEXEC);
+		fd = event(1);
 		fd_insert(fd, &owner, stop_again, 1);
 	}
 	fd_want_recv(fd);
