@@ -11,19 +11,18 @@ int main(void)
 }
 #else
 
+#define _GNU_SOURCE             /* pipe2 */
 #include <check.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 #include <uv.h>
 
 #include <keel/keel.h>
 
+#include "fds.h"
 #include "suite.h"
 
 /* --- the host ------------------------------------------------------------------ */
@@ -82,8 +81,7 @@ static void on_watchdog(uv_timer_t *watchdog)
 	uv_stop(&h->loop);
 }
 
-/* False where the poller has no descriptor of its own: poll(). */
-static int host_begin(struct host *h, unsigned int tid)
+static void host_begin(struct host *h, unsigned int tid)
 {
 	int fd;
 
@@ -91,10 +89,6 @@ static int host_begin(struct host *h, unsigned int tid)
 	if (keel_thread_enter(tid) != 0)
 		abort();
 	fd = keel_poll_fd();
-	if (fd == -ENOTSUP) {
-		keel_thread_leave();
-		return 0;
-	}
 	if (fd < 0 || uv_loop_init(&h->loop) != 0 || uv_poll_init(&h->loop, &h->events, fd) != 0 ||
 	    uv_timer_init(&h->loop, &h->timer) != 0 || uv_prepare_init(&h->loop, &h->prepare) != 0 ||
 	    uv_timer_init(&h->loop, &h->watchdog) != 0)
@@ -103,7 +97,6 @@ static int host_begin(struct host *h, unsigned int tid)
 	uv_poll_start(&h->events, UV_READABLE, on_events);
 	uv_prepare_start(&h->prepare, on_prepare);
 	uv_timer_start(&h->watchdog, on_watchdog, 60000, 0);
-	return 1;
 }
 
 /* Until uv_stop(). */
@@ -128,16 +121,27 @@ static void host_end(struct host *h)
 	keel_thread_leave();
 }
 
-static void init(unsigned int nbthread)
-{
-	struct keel_config cfg = KEEL_CONFIG_INIT;
+/* Around each test: one host, which is all of keel's threads or has room beside
+ * it. */
+static struct host host;
 
-	cfg.nbthread = nbthread;
-	cfg.maxsock = 256;
-	ck_assert_int_eq(keel_init(&cfg), 0);
+static void begin_alone(void)
+{
+	init(1);
+	host_begin(&host, 0);
 }
 
-static struct host host;
+static void begin_beside_another(void)
+{
+	init(2);
+	host_begin(&host, 0);
+}
+
+static void end(void)
+{
+	host_end(&host);
+	keel_deinit();
+}
 
 /* The longest time that something was late, and whether it was ever early. */
 static uint64_t latest;
@@ -163,8 +167,15 @@ static void nothing_was_late(void)
 
 enum { PERIODS = 10, PERIOD_MS = 10 };
 
-/* What has to happen until the host may stop. */
+/* How much has to happen until the host may stop. */
 static int left;
+
+static void run_until(int events)
+{
+	left = events;
+	host_run(&host);
+	ck_assert(!host.expired);
+}
 
 static void one_less(void)
 {
@@ -193,17 +204,12 @@ START_TEST(tasks_are_on_time)
 	uint64_t begin;
 	int periods = 0;
 
-	init(1);
-	if (!host_begin(&host, 0))
-		return;
-	left = 1;
 	t = task_new_here();
 	t->process = tick_tock;
 	t->context = &periods;
 	begin = keel_now_ns();
 	task_wakeup(t, TASK_WOKEN_INIT);
-	host_run(&host);
-	ck_assert(!host.expired);
+	run_until(1);
 	ck_assert_int_eq(periods, PERIODS);
 	/* The loop's clock is whole milliseconds. */
 	arrived(begin + (PERIODS * PERIOD_MS - 1) * 1000000ull);
@@ -211,8 +217,6 @@ START_TEST(tasks_are_on_time)
 	/* It slept in between. */
 	ck_assert_uint_le(host.turns, 5 * PERIODS);
 	task_destroy(t);
-	host_end(&host);
-	keel_deinit();
 }
 END_TEST
 
@@ -227,9 +231,6 @@ static void callout_fires(void *arg)
 
 START_TEST(callouts_fire)
 {
-	init(1);
-	if (!host_begin(&host, 0))
-		return;
 	for (int i = 0; i < 20; i++) {
 		int ms = 1 + (i * 7) % 40;
 
@@ -239,18 +240,14 @@ START_TEST(callouts_fire)
 		/* SBT_1MS is cut off: a few nanoseconds early is on time. */
 		due[i] -= 1000;
 	}
-	left = 20;
-	host_run(&host);
-	ck_assert(!host.expired);
+	run_until(20);
 	nothing_was_late();
 	ck_assert_uint_le(host.turns, 5 * 20);
-	host_end(&host);
-	keel_deinit();
 }
 END_TEST
 
 enum { RINGS = 200 };
-static int bell, owner;
+static int bell;
 static atomic_int rings, answered;
 
 static void on_bell(int fd)
@@ -265,17 +262,19 @@ static void on_bell(int fd)
 		one_less();
 }
 
-/* From a thread that keel does not know: the answer first, then the next ring. */
-static void *ring(void *arg)
+static void await_answer(int number)
 {
-	uint64_t one = 1;
+	for (int wait = 0; wait < 60000 && atomic_load(&answered) < number; wait++)
+		usleep(wait < 100 ? 10 : 1000);
+}
 
+/* From a thread that keel does not know: the answer first, then the next ring. */
+static void *ring_from_outside(void *arg)
+{
 	(void)arg;
 	for (int i = 0; i < RINGS; i++) {
-		if (write(bell, &one, sizeof(one)) != sizeof(one))
-			abort();
-		for (int wait = 0; wait < 60000 && atomic_load(&answered) <= i; wait++)
-			usleep(wait < 100 ? 10 : 1000);
+		ring(bell);
+		await_answer(i + 1);
 	}
 	return NULL;
 }
@@ -284,23 +283,14 @@ START_TEST(descriptors_ring)
 {
 	pthread_t th;
 
-	init(1);
-	if (!host_begin(&host, 0))
-		return;
-	left = 1;
-	bell = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-	fd_insert(bell, &owner, on_bell, 1);
-	fd_want_recv(bell);
-	pthread_create(&th, NULL, ring, NULL);
-	host_run(&host);
+	bell = watch(event(0), on_bell, 1);
+	pthread_create(&th, NULL, ring_from_outside, NULL);
+	run_until(1);
 	pthread_join(th, NULL);
-	ck_assert(!host.expired);
 	ck_assert_int_eq(atomic_load(&answered), RINGS);
 	/* A turn for the ring, and one that finds nothing more. */
 	ck_assert_uint_le(host.turns, 3 * RINGS + 20);
 	fd_delete(bell);
-	host_end(&host);
-	keel_deinit();
 }
 END_TEST
 
@@ -316,8 +306,7 @@ static void *wake_from_outside(void *arg)
 {
 	for (int i = 0; i < RINGS; i++) {
 		task_wakeup(arg, TASK_WOKEN_MSG);
-		for (int wait = 0; wait < 60000 && atomic_load(&answered) <= i; wait++)
-			usleep(wait < 100 ? 10 : 1000);
+		await_answer(i + 1);
 	}
 	return NULL;
 }
@@ -327,21 +316,14 @@ START_TEST(wakeups_by_another_thread)
 	struct task *t;
 	pthread_t th;
 
-	init(1);
-	if (!host_begin(&host, 0))
-		return;
-	left = 1;
 	t = task_new_anywhere();
 	t->process = answer;
 	pthread_create(&th, NULL, wake_from_outside, t);
-	host_run(&host);
+	run_until(1);
 	pthread_join(th, NULL);
-	ck_assert(!host.expired);
 	ck_assert_int_eq(atomic_load(&answered), RINGS);
 	ck_assert_uint_le(host.turns, 3 * RINGS + 20);
 	task_destroy(t);
-	host_end(&host);
-	keel_deinit();
 }
 END_TEST
 
@@ -382,9 +364,6 @@ START_TEST(wake_thread_is_heard)
 	unsigned int turns;
 	pthread_t th;
 
-	init(1);
-	if (!host_begin(&host, 0))
-		return;
 	pthread_create(&th, NULL, just_wake, NULL);
 	do
 		turns_within(20);
@@ -398,8 +377,6 @@ START_TEST(wake_thread_is_heard)
 	ck_assert_uint_le(turns, 5);
 	wake_thread(0);
 	ck_assert_uint_ge(turns_within(20), 1);
-	host_end(&host);
-	keel_deinit();
 }
 END_TEST
 
@@ -409,23 +386,16 @@ START_TEST(nothing_spins)
 	struct task *t;
 	int periods = 0, quiet;
 
-	init(1);
-	if (!host_begin(&host, 0))
-		return;
 	turns_within(20);
 	ck_assert_uint_le(turns_within(200), 3);
 	t = task_new_here();
 	t->process = tick_tock;
 	t->context = &periods;
 	task_schedule(t, tick_add(keel_now_ms(), 40000));
-	quiet = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-	fd_insert(quiet, &owner, on_bell, 1);
-	fd_want_recv(quiet);
+	quiet = watch(event(0), on_bell, 1);
 	ck_assert_uint_le(turns_within(200), 5);
 	fd_delete(quiet);
 	task_destroy(t);
-	host_end(&host);
-	keel_deinit();
 }
 END_TEST
 
@@ -437,52 +407,37 @@ static void on_own_timer(uv_timer_t *timer)
 /* The host's handlers may call keel like keel's own. */
 START_TEST(the_hosts_handlers_wake_tasks)
 {
-	uv_timer_t own;
+	static uv_timer_t own;  /* the loop has it to its end */
 	struct task *t;
 
-	init(1);
-	if (!host_begin(&host, 0))
-		return;
-	left = 1;
 	t = task_new_here();
 	t->process = answer;
 	uv_timer_init(&host.loop, &own);
 	own.data = t;
 	uv_timer_start(&own, on_own_timer, 0, 1);
 	atomic_store(&answered, RINGS - 20);
-	host_run(&host);
-	ck_assert(!host.expired);
+	run_until(1);
 	ck_assert_int_eq(atomic_load(&answered), RINGS);
 	task_destroy(t);
-	host_end(&host);
-	keel_deinit();
 }
 END_TEST
 
 static void on_first_wish(uv_timer_t *timer)
 {
 	(void)timer;
-	fd_insert(bell, &owner, on_bell, 1);
-	fd_want_recv(bell);
+	watch(bell, on_bell, 1);
 }
 
 START_TEST(the_hosts_handlers_want_events)
 {
-	uv_timer_t own;
+	static uv_timer_t own;  /* the loop has it to its end */
 
-	init(1);
-	if (!host_begin(&host, 0))
-		return;
-	left = 1;
-	bell = eventfd(1, EFD_NONBLOCK | EFD_CLOEXEC);
+	bell = event(1);
 	uv_timer_init(&host.loop, &own);
 	uv_timer_start(&own, on_first_wish, 10, 0);
 	atomic_store(&answered, RINGS - 1);
-	host_run(&host);
-	ck_assert(!host.expired);
+	run_until(1);
 	fd_delete(bell);
-	host_end(&host);
-	keel_deinit();
 }
 END_TEST
 
@@ -513,23 +468,15 @@ START_TEST(another_thread_sets_dates)
 {
 	pthread_t th;
 
-	/* With one thread there are no shared timers. */
-	init(2);
-	if (!host_begin(&host, 0))
-		return;
-	left = 2;
 	dated = task_new_anywhere();
 	dated->process = date_came;
 	callout_init(&callouts[0], 1);
 	pthread_create(&th, NULL, schedule_from_outside, NULL);
-	host_run(&host);
+	run_until(2);
 	pthread_join(th, NULL);
-	ck_assert(!host.expired);
 	nothing_was_late();
 	ck_assert_uint_le(host.turns, 20);
 	task_destroy(dated);
-	host_end(&host);
-	keel_deinit();
 }
 END_TEST
 
@@ -549,19 +496,12 @@ START_TEST(what_is_left_of_a_turn_runs_in_the_next)
 {
 	struct task *t;
 
-	init(1);
-	if (!host_begin(&host, 0))
-		return;
-	left = 1;
 	t = task_new_here();
 	t->process = again;
 	task_wakeup(t, TASK_WOKEN_INIT);
-	host_run(&host);
-	ck_assert(!host.expired);
+	run_until(1);
 	ck_assert_int_eq(atomic_load(&answered), 5000);
 	task_destroy(t);
-	host_end(&host);
-	keel_deinit();
 }
 END_TEST
 
@@ -570,7 +510,7 @@ END_TEST
 enum { ROUNDS = 1000 };
 static struct host hosts[2];
 static struct task *player[2];
-static atomic_int rounds, entered, unable;
+static atomic_int rounds, entered;
 
 /* Each wakes the other; who plays the last round ends both loops, the other one's
  * by waking its player. */
@@ -594,10 +534,7 @@ static void *host_thread(void *arg)
 	intptr_t tid = (intptr_t)arg;
 	struct host *h = &hosts[tid];
 
-	if (!host_begin(h, tid)) {
-		atomic_store(&unable, 1);
-		return NULL;
-	}
+	host_begin(h, tid);
 	atomic_fetch_add(&entered, 1);
 	while (atomic_load(&entered) < 2)
 		usleep(1000);
@@ -622,8 +559,6 @@ START_TEST(two_hosts_talk_through_tasks)
 		pthread_create(&th[i], NULL, host_thread, (void *)i);
 	for (int i = 0; i < 2; i++)
 		pthread_join(th[i], NULL);
-	if (atomic_load(&unable))
-		return;
 	ck_assert(!hosts[0].expired && !hosts[1].expired);
 	ck_assert_int_eq(atomic_load(&rounds), ROUNDS);
 	/* Half of the rounds are each one's. */
@@ -637,12 +572,23 @@ END_TEST
 
 int main(void)
 {
-	Suite *s = suite_create("libuv's loop");
-	TCase *one = tcase_create("one host");
-	TCase *two = tcase_create("two hosts");
+	Suite *s;
+	TCase *one, *beside, *two;
 
+	if (with_poll()) {
+		puts("ok test_host_libuv # skip poll() has no descriptor for the host");
+		return 0;
+	}
+	s = suite_create("libuv's loop");
+	one = tcase_create("one host");
+	beside = tcase_create("one host beside another thread");
+	two = tcase_create("two hosts");
 	tcase_set_timeout(one, 90);
+	tcase_set_timeout(beside, 90);
 	tcase_set_timeout(two, 90);
+	tcase_add_checked_fixture(one, begin_alone, end);
+	/* With one thread there are no shared timers. */
+	tcase_add_checked_fixture(beside, begin_beside_another, end);
 	tcase_add_test(one, tasks_are_on_time);
 	tcase_add_test(one, callouts_fire);
 	tcase_add_test(one, descriptors_ring);
@@ -651,10 +597,11 @@ int main(void)
 	tcase_add_test(one, nothing_spins);
 	tcase_add_test(one, the_hosts_handlers_wake_tasks);
 	tcase_add_test(one, the_hosts_handlers_want_events);
-	tcase_add_test(one, another_thread_sets_dates);
 	tcase_add_test(one, what_is_left_of_a_turn_runs_in_the_next);
+	tcase_add_test(beside, another_thread_sets_dates);
 	tcase_add_test(two, two_hosts_talk_through_tasks);
 	suite_add_tcase(s, one);
+	suite_add_tcase(s, beside);
 	suite_add_tcase(s, two);
 	return run_suite(s);
 }
