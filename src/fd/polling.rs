@@ -87,8 +87,9 @@ impl FdTable {
         self.thread(tid).busy.store(false, Ordering::Relaxed);
     }
 
-    /// Adds a descriptor of the caller's own, not in the table, to the set of
+    /// Adds an eventfd of the caller's own, not in the table, to the set of
     /// `tid`: 0 or a negative errno. When it is readable, dispatch says so.
+    /// Closers signal it: it stays open as long as threads use the table.
     pub fn add_internal(&self, tid: usize, fd: i32) -> i32 {
         let t = self.thread(tid);
         let rc = t.poller.watch_internal(fd, INTERNAL);
@@ -168,7 +169,8 @@ impl FdTable {
         if slot.owner().is_null() {
             t.poll_drop_fd.bump();
         }
-        let had = Polled(record.load(Ordering::Relaxed)).bits_for(life);
+        let held = Polled(record.load(Ordering::Relaxed));
+        let had = held.bits_for(life);
         let wanted = match mine {
             true => self.wanted(state_of(word), had),
             false => 0,
@@ -184,6 +186,12 @@ impl FdTable {
             return;
         }
         if wanted == had && (wanted & Polled::EDGE == 0 || !has_missed(state_of(word))) {
+            // Another life's, which others closed.
+            if had == 0 && held != Polled::NOTHING && self.kind().holds_files() {
+                t.poll_ctl.bump();
+                t.poller.forget(fd);
+                record.store(Polled::NOTHING.0, Ordering::Relaxed);
+            }
             return;
         }
         t.poll_ctl.bump();

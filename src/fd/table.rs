@@ -208,7 +208,7 @@ impl FdTable {
         match slot.orphan(tid) {
             Orphan::CloseNow(closing) => {
                 if let Some(tid) = tid {
-                    self.thread(tid).poller.closes(fd);
+                    self.closes(self.thread(tid), fd);
                 }
                 self.close(slot, fd, closing);
             }
@@ -237,17 +237,59 @@ impl FdTable {
         if state & (FD_CLONED | FD_DISOWN) != 0 {
             self.leave_every_set(fd, life);
         }
+        let holders = self.holders(fd, life);
         slot.reset(closing);
         if state & FD_DISOWN == 0 {
             file::close(fd);
         }
         self.used.fetch_sub(1, Ordering::Relaxed);
+        if holders != ThreadSet::EMPTY {
+            self.recall(slot, fd, holders);
+        }
+    }
+
+    /// The thread of `t` is about to close `fd`.
+    fn closes(&self, t: &ThreadPoll, fd: i32) {
+        t.poller.closes(fd);
+        if self.kind.holds_files() {
+            if let Some(record) = self.polled(t, fd) {
+                record.store(Polled::NOTHING.0, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Threads whose waits keep the file of this life open. Exact: none can
+    /// add it any more, since `claim` came after all that were inside.
+    fn holders(&self, fd: i32, life: Generation) -> ThreadSet {
+        let mut holders = ThreadSet::EMPTY;
+        if self.kind.holds_files() {
+            for tid in 0..self.nbthread {
+                let polled = self.polled(self.thread(tid), fd);
+                if polled.is_some_and(|p| Polled(p.load(Ordering::Relaxed)).bits_for(life) != 0) {
+                    holders = holders.and(ThreadSet::one(tid));
+                }
+            }
+        }
+        holders
+    }
+
+    /// Has them wait anew, without the number.
+    #[cold]
+    fn recall(&self, slot: &Slot, fd: i32, holders: ThreadSet) {
+        // Any thread may get here, from places that wake nobody else: so the
+        // signal goes to whoever holds it, asleep or not.
+        self.update(slot, fd, holders.0, None).for_each(|tid| {
+            let wake = self.thread(tid).internal.load(Ordering::Relaxed);
+            if wake >= 0 {
+                sys::epoll::eventfd_signal(wake);
+            }
+        });
     }
 
     /// What another thread deleted.
     pub(super) fn close_orphan(&self, slot: &Slot, fd: i32, closing: Closing, t: &ThreadPoll) {
         t.orphans.bump();
-        t.poller.closes(fd);
+        self.closes(t, fd);
         self.close(slot, fd, closing);
     }
 

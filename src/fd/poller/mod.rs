@@ -63,6 +63,11 @@ impl Kind {
     pub(super) const fn has_edges(self) -> bool {
         matches!(self, Self::Epoll)
     }
+
+    /// Whether a wait keeps the files of its set open, whoever closes them.
+    pub(super) const fn holds_files(self) -> bool {
+        matches!(self, Self::Poll)
+    }
 }
 
 /// One thread's set, for that thread alone but for `drop_for_all`, and `close`
