@@ -1152,6 +1152,32 @@ fn send_nothing(eventfd: i32) {
     unsafe { libc::read(eventfd, (&raw mut count).cast(), 8) };
 }
 
+/// FD_ET_POSSIBLE set and cleared while the set has the descriptor.
+#[test]
+fn edges_asked_for_late_and_taken_back() {
+    let t = entered(1);
+    let [a, b] = socketpair();
+    t.insert(a, OWNER, Some(iocb), 1);
+    want(&t, a);
+    turn(&t, 0);
+    t.stop_recv(a);
+    t.slot(a).raise(FD_ET_POSSIBLE);
+    send(b);
+    // INV-71 holds for what was registered as a level.
+    assert_eq!(turn(&t, 0), 1);
+    assert_eq!((turn(&t, 0), turn(&t, 0), calls()), (0, 0, 0));
+    want(&t, a);
+    assert_eq!((turn(&t, 0), calls()), (1, 1));
+    if with(Kind::Epoll) {
+        assert_eq!((turn(&t, 0), calls()), (0, 0));
+    }
+    t.slot(a).lower(FD_ET_POSSIBLE);
+    let _ = t.update_polling(a, Some(0));
+    assert_eq!((turn(&t, 0), turn(&t, 0), calls()), (1, 1, 2));
+    t.delete(a, Some(0));
+    close(b);
+}
+
 mod misuse {
     use super::*;
 

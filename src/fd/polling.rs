@@ -221,7 +221,8 @@ impl FdTable {
         if edges && had & Polled::FILE == 0 {
             // Once for everything, as soon as something is wanted.
             return match state & FD_EV_ACTIVE_RW {
-                0 => had,
+                0 if had & Polled::EDGE != 0 => had,
+                0 => 0,
                 _ => Polled::BOTH | Polled::EDGE,
             };
         }

@@ -248,6 +248,13 @@ impl FdTable {
         }
     }
 
+    /// Whether the set reports changes of this life only; it was registered
+    /// otherwise where FD_ET_POSSIBLE came later.
+    fn has_edges(&self, t: &ThreadPoll, fd: i32, life: Generation) -> bool {
+        let polled = self.polled(t, fd);
+        polled.is_some_and(|p| Polled(p.load(Ordering::Relaxed)).bits_for(life) & Polled::EDGE != 0)
+    }
+
     /// The thread of `t` is about to close `fd`.
     fn closes(&self, t: &ThreadPoll, fd: i32) {
         t.poller.closes(fd);
@@ -498,7 +505,7 @@ impl FdTable {
         } else {
             let state = slot.record(evts);
             // A change is reported once, wanted or not.
-            if state & FD_ET_POSSIBLE == 0 || !self.kind.has_edges() {
+            if state & FD_ET_POSSIBLE == 0 || !self.has_edges(t, fd, now) {
                 unwanted = nobody_wanted(state, evts);
             }
             if state & FD_EV_ACTIVE_RW != 0 {
