@@ -1178,6 +1178,36 @@ fn edges_asked_for_late_and_taken_back() {
     close(b);
 }
 
+/// poll() reports more numbers that were closed than a turn takes: each is
+/// told all the same.
+#[test]
+fn more_numbers_closed_behind_our_back_than_a_turn_takes() {
+    if with(Kind::Epoll) {
+        return; // which says nothing of closed ones
+    }
+    let t = entered(1);
+    let fds: Vec<i32> = (0..300).map(|_| eventfd(0)).collect();
+    for &fd in &fds {
+        t.insert(fd, OWNER, Some(iocb), 1);
+        want(&t, fd);
+    }
+    assert_eq!(turn(&t, 0), 0);
+    fds.iter().for_each(|&fd| close(fd));
+    assert_eq!((turn(&t, 0), turn(&t, 0), turn(&t, 0)), (256, 44, 0));
+    assert_eq!(t.counters(0).poll_drop_fd, 300);
+    // None is believed to be polled, so that all can be polled again.
+    for &fd in &fds {
+        assert_eq!(eventfd(1), fd);
+        t.stop_recv(fd);
+        want(&t, fd);
+    }
+    assert_eq!((turn(&t, 0), turn(&t, 0)), (256, 256));
+    for &fd in &fds {
+        t.delete(fd, Some(0));
+    }
+    calls();
+}
+
 mod misuse {
     use super::*;
 

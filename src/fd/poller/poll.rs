@@ -144,13 +144,17 @@ impl Set {
                 u64: key,
             };
             filled += 1;
-            closed |= entry.revents & poll::POLLNVAL != 0;
+            if entry.revents & poll::POLLNVAL != 0 {
+                closed = true;
+                // SAFETY: below `len`.
+                unsafe { (*self.entries.add(at)).events = TOLD };
+            }
         }
         if closed {
             // Backwards: the last entry was looked at when it takes a place.
             for at in (0..self.len).rev() {
                 // SAFETY: below `len`.
-                if unsafe { (*self.entries.add(at)).revents } & poll::POLLNVAL == 0 {
+                if unsafe { (*self.entries.add(at)).events } != TOLD {
                     continue;
                 }
                 if at > 0 {
@@ -164,6 +168,10 @@ impl Set {
         filled as i32
     }
 }
+
+/// In place of its events: the caller was told that the number is closed. Those
+/// there was no room for stay until the next wait.
+const TOLD: i16 = -1;
 
 /// An entry that has not been waited for.
 const fn entry(fd: i32, events: u32) -> PollFd {
