@@ -1208,6 +1208,22 @@ fn more_numbers_closed_behind_our_back_than_a_turn_takes() {
     calls();
 }
 
+/// A hang-up comes unasked: to who reads, it is not spurious.
+#[test]
+fn a_hang_up_that_a_reader_waits_for_is_not_spurious() {
+    let t = entered(1);
+    let [a, b] = socketpair();
+    t.insert(a, OWNER, Some(iocb), 1);
+    want(&t, a);
+    turn(&t, 0);
+    close(b);
+    assert_eq!((turn(&t, 0), calls()), (1, 1));
+    assert_ne!(t.slot(a).state() & FD_POLL_HUP, 0);
+    assert_eq!((turn(&t, 0), calls()), (1, 1));
+    assert_eq!(t.counters(0).poll_spurious, 0);
+    t.delete(a, Some(0));
+}
+
 mod misuse {
     use super::*;
 

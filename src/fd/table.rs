@@ -499,7 +499,7 @@ impl FdTable {
         };
         // From here on the life is pinned: is it the one that was meant?
         let late = life.is_some_and(|life| life != now);
-        let mut unwanted = 0;
+        let (mut unwanted, mut asked) = (0, false);
         if late {
             t.poll_stale.bump();
         } else {
@@ -507,6 +507,9 @@ impl FdTable {
             // A change is reported once, wanted or not.
             if state & FD_ET_POSSIBLE == 0 || !self.has_edges(t, fd, now) {
                 unwanted = nobody_wanted(state, evts);
+                // Of a hang-up and an error, which come unasked, one side is
+                // enough.
+                asked = unwanted != sides(state, evts);
             }
             if state & FD_EV_ACTIVE_RW != 0 {
                 if let Some(iocb) = slot.iocb() {
@@ -534,7 +537,9 @@ impl FdTable {
             Leave::Stay if late => Updated::Closed,
             Leave::Stay => {
                 if unwanted != 0 {
-                    t.poll_spurious.bump();
+                    if !asked {
+                        t.poll_spurious.bump();
+                    }
                     self.update_self(slot, fd, tid);
                 }
                 Updated::Done
@@ -543,20 +548,26 @@ impl FdTable {
     }
 }
 
-/// The ACTIVE bits that would have to be set for this report to be of use to
-/// somebody: the kernel is to stop sending it (INV-71).
-fn nobody_wanted(state: u32, evts: u32) -> u32 {
-    let mut unwanted = 0;
+/// The ACTIVE bits whose wish this report fulfils; both, where nothing is
+/// wanted at all.
+fn sides(state: u32, evts: u32) -> u32 {
+    let mut sides = 0;
     if evts & (FD_EV_READY_R | FD_EV_SHUT_R | FD_EV_ERR_RW) != 0 {
-        unwanted |= FD_EV_ACTIVE_R;
+        sides |= FD_EV_ACTIVE_R;
     }
     if evts & (FD_EV_READY_W | FD_EV_SHUT_W | FD_EV_ERR_RW) != 0 {
-        unwanted |= FD_EV_ACTIVE_W;
+        sides |= FD_EV_ACTIVE_W;
     }
     if state & FD_EV_ACTIVE_RW == 0 {
-        unwanted = FD_EV_ACTIVE_RW;
+        sides = FD_EV_ACTIVE_RW;
     }
-    unwanted & !state
+    sides
+}
+
+/// Those of them that would have to be set for this report to be of use to
+/// somebody: the kernel is to stop sending it (INV-71).
+fn nobody_wanted(state: u32, evts: u32) -> u32 {
+    sides(state, evts) & !state
 }
 
 #[cfg(all(test, not(loom)))]
