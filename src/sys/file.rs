@@ -80,9 +80,67 @@ pub fn close_from(start: i32) {
     if unsafe { libc::syscall(libc::SYS_close_range, start, u32::MAX, 0u32) } == 0 {
         return;
     }
-    for fd in start as i32..soft_fd_limit().min(i32::MAX as u64) as i32 {
+    close_each(start.min(i32::MAX as u32) as i32);
+}
+
+/// The same without close_range(). Not by the limit, which may have been
+/// lowered below what is open.
+fn close_each(start: i32) {
+    if close_listed(start) {
+        return;
+    }
+    for fd in start..soft_fd_limit().min(i32::MAX as u64) as i32 {
         close(fd);
     }
+    // Perhaps there was no number left for the list.
+    close_listed(start);
+}
+
+/// Closes what /proc lists from `start` up: false where there is no such list.
+fn close_listed(start: i32) -> bool {
+    /// Where `struct linux_dirent64` has its length and its name.
+    const LENGTH: usize = 16;
+    const NAME: usize = 19;
+    let path = c"/proc/self/fd";
+    // SAFETY: the path ends with a 0.
+    let list = unsafe {
+        libc::open(
+            path.as_ptr(),
+            libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC,
+        )
+    };
+    if list < 0 {
+        return false;
+    }
+    let mut entries = [0u8; 2048];
+    let whole = loop {
+        // SAFETY: the buffer has its length.
+        let n = unsafe {
+            let (area, len) = (entries.as_mut_ptr(), entries.len());
+            libc::syscall(libc::SYS_getdents64, list, area, len)
+        };
+        if n <= 0 {
+            break n == 0;
+        }
+        let mut rest = &entries[..n as usize];
+        while rest.len() > NAME {
+            let len = u16::from_ne_bytes([rest[LENGTH], rest[LENGTH + 1]]) as usize;
+            // "." and ".." are no numbers.
+            match number(&rest[NAME..len]) {
+                Some(fd) if fd >= start && fd != list => close(fd),
+                _ => {}
+            }
+            rest = &rest[len..];
+        }
+    };
+    close(list);
+    whole
+}
+
+/// The decimal number in front of the first 0.
+fn number(name: &[u8]) -> Option<i32> {
+    let end = name.iter().position(|&c| c == 0)?;
+    core::str::from_utf8(&name[..end]).ok()?.parse().ok()
 }
 
 /// Whether the file at `path` can be read and begins with `text`, 16 bytes at
@@ -225,6 +283,74 @@ impl fmt::Write for Writer {
             Err(fmt::Error)
         } else {
             Ok(())
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// INV-82 and FD-54 where there is no close_range(): whatever the limit
+    /// says by now, and with more descriptors than one look at the list shows.
+    #[test]
+    fn fd_54_closes_each_one_above_a_lowered_limit_too() {
+        // SAFETY: no pointers but to locals; the child calls nothing that
+        // another thread may have left locked.
+        unsafe {
+            let child = libc::fork();
+            assert!(child >= 0);
+            if child == 0 {
+                libc::_exit(in_child());
+            }
+            let mut status = 0;
+            assert_eq!(libc::waitpid(child, &mut status, 0), child);
+            assert!(libc::WIFEXITED(status), "status {status:#x}");
+            assert_eq!(libc::WEXITSTATUS(status), 0);
+        }
+    }
+
+    /// 0, or which check failed.
+    unsafe fn in_child() -> i32 {
+        // SAFETY: as above.
+        unsafe {
+            let is_open = |fd| libc::fcntl(fd, libc::F_GETFD) >= 0;
+            // Some holes, and a number far above the rest.
+            for fd in 200..600 {
+                if fd % 7 != 0 && libc::dup2(0, fd) != fd {
+                    return 1;
+                }
+            }
+            if libc::dup2(0, 900) != 900 || libc::dup2(0, 100) != 100 {
+                return 2;
+            }
+            let mut limit = libc::rlimit {
+                rlim_cur: 0,
+                rlim_max: 0,
+            };
+            libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit);
+            limit.rlim_cur = 150;
+            if libc::setrlimit(libc::RLIMIT_NOFILE, &limit) != 0 {
+                return 3;
+            }
+            close_each(150);
+            if (150..1000).any(is_open) {
+                return 4;
+            }
+            if !is_open(100) || !is_open(0) {
+                return 5;
+            }
+            // No number below the limit is free: the list has none at first.
+            for fd in 0..150 {
+                if !is_open(fd) && libc::dup2(0, fd) != fd {
+                    return 6;
+                }
+            }
+            close_each(149);
+            if is_open(149) || !is_open(148) {
+                return 7;
+            }
+            0
         }
     }
 }
