@@ -13,7 +13,10 @@
  * until EAGAIN, which it notes with fd_cant_recv() and fd_cant_send(). Where it
  * stopped wanting a direction earlier, fd_want_recv() and fd_want_send() have
  * it called again. Each change costs one report, and wanting and stopping no
- * system call. Pollers without such a mode (poll) serve it as all others.
+ * system call. A thread that reads or writes while another one polls the
+ * descriptor leaves fd_cant_recv() and fd_cant_send() out: a change could come
+ * between the EAGAIN and the note, and be lost. Pollers without such a mode
+ * (poll) serve it as all others.
  *
  * fd_delete() ends it. It never waits: while other threads are inside the
  * callback the descriptor is an orphan that nobody else enters, and the last
@@ -471,7 +474,15 @@ int keel_used_fds(void);
 
 /**
  * Writes a table of the descriptors in use to the descriptor fd, one line each,
- * then one line of counters per thread and one of totals.
+ * then one line of counters per thread that polls and one of totals.
+ *
+ * The counters, of a thread id since keel_init(): polls, waits for events;
+ * poll_io and poll_exp, those of them that brought some, and that slept until
+ * their time was over; poll_spurious, reports that nobody wanted; poll_drop_fd,
+ * reports and updates of a descriptor that was closed; poll_skip_fd, reports of
+ * one that is not the thread's any more; poll_stale, of a number's life before;
+ * poll_rebuild, times that the kernel's set was made anew; poll_ctl, changes of
+ * the set; orphans, descriptors that another thread deleted and this one closed.
  *
  * Returns the bytes written, or a negative errno.
  *

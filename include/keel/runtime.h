@@ -145,7 +145,7 @@ void run_poll_loop(void);
 /**
  * One turn of that loop, for servers that own theirs: serves what is due,
  * waits at most max_wait_ms milliseconds for events (negative: until there is
- * something to do) and handles them.
+ * something to do), but for no more than a minute, and handles them.
  *
  * Thread rule: *registered threads*.
  */
