@@ -1224,6 +1224,37 @@ fn a_hang_up_that_a_reader_waits_for_is_not_spurious() {
     t.delete(a, Some(0));
 }
 
+/// poll() takes no more entries than the limit allows descriptors, of which
+/// more may be open by then.
+#[test]
+fn a_limit_that_is_lowered_leaves_nobody_deaf() {
+    let t = entered(1);
+    let fds: Vec<i32> = (0..200).map(|_| eventfd(0)).collect();
+    for &fd in &fds {
+        t.insert(fd, OWNER, Some(iocb), 1);
+        want(&t, fd);
+    }
+    assert_eq!(turn(&t, 0), 0);
+    let limit = |n| unsafe {
+        let mut all: libc::rlimit = std::mem::zeroed();
+        libc::getrlimit(libc::RLIMIT_NOFILE, &mut all);
+        let old = std::mem::replace(&mut all.rlim_cur, n);
+        assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &all), 0);
+        old
+    };
+    let old = limit(60);
+    let idle = t.wait(0, Some(1_000_000));
+    send_to_eventfd(fds[0]);
+    send_to_eventfd(fds[199]);
+    let (one, other) = (turn(&t, 0), turn(&t, 0));
+    limit(old);
+    assert_eq!((idle, one, other), (0, 2, 2));
+    assert_eq!((calls(), t.counters(0).poll_rebuild), (4, 0));
+    for fd in fds {
+        t.delete(fd, Some(0));
+    }
+}
+
 mod misuse {
     use super::*;
 
