@@ -150,6 +150,127 @@ START_TEST(events_reach_the_callback_as_long_as_they_last)
 }
 END_TEST
 
+static atomic_int done;
+
+static struct task *did(struct task *t, void *ctx, unsigned int state)
+{
+	(void)ctx;
+	(void)state;
+	atomic_fetch_add(&done, 1);
+	return t;
+}
+
+static struct task *expired(struct task *t, void *ctx, unsigned int state)
+{
+	t->expire = TICK_ETERNITY;
+	return did(t, ctx, state);
+}
+
+static void called_out(void *ctx)
+{
+	did(NULL, ctx, 0);
+}
+
+static void drain_and_did(int fd)
+{
+	drain(fd);
+	did(NULL, NULL, 0);
+}
+
+static struct {
+	struct tasklet *tasklet;
+	int fd;
+	struct pool_head *pool;
+} wanted;
+
+static void *want_it(void *arg)
+{
+	(void)arg;
+	usleep(3000);
+	if (wanted.tasklet)
+		tasklet_wakeup(wanted.tasklet);
+	else if (wanted.pool)
+		pool_gc(NULL);
+	else
+		fd_want_recv(wanted.fd);
+	return NULL;
+}
+
+static unsigned long cached(void)
+{
+	struct keel_pool_stats s = { .cached = 0 };
+
+	if (wanted.pool)
+		keel_pool_get_stats(wanted.pool, &s);
+	return s.cached;
+}
+
+/* Turns until it was done, by whom it takes: whether it was, once. */
+static int until_done(int from_outside)
+{
+	pthread_t th;
+
+	if (from_outside)
+		pthread_create(&th, NULL, want_it, NULL);
+	for (int i = 0; i < 3000000 && (wanted.pool ? cached() > 0 : !atomic_load(&done)); i++)
+		keel_poll_once(-1);
+	if (from_outside)
+		pthread_join(th, NULL);
+	memset(&wanted, 0, sizeof(wanted));
+	return atomic_exchange(&done, 0) == 1;
+}
+
+/* A descriptor that reports in every turn keeps nothing else waiting: neither
+ * timers and callouts nor what other threads send or want of the pools. Each
+ * alone, for one of them would serve the others too. */
+START_TEST(events_keep_nothing_else_waiting)
+{
+	struct pool_head *pool = create_pool("busy", 64, MEM_F_EXACT);
+	struct tasklet *tl;
+	struct task *t[2];
+	struct callout c;
+	int busy, other;
+
+	start(2);
+	busy = watch(event(1), note, 1);
+	for (int i = 0; i < 100; i++)
+		keel_poll_once(-1);
+	for (int i = 0; i < 2; i++) {
+		t[i] = i ? task_new_anywhere() : task_new_here();
+		t[i]->process = expired;
+		task_schedule(t[i], tick_add(keel_now_ms(), 3));
+		ck_assert(until_done(0));
+	}
+	callout_init(&c, 1);
+	callout_reset(&c, 3, called_out, NULL);
+	ck_assert(until_done(0));
+
+	wanted.tasklet = tl = tasklet_new();
+	tl->process = did;
+	tasklet_set_tid(tl, 0);
+	ck_assert(until_done(1));
+
+	wanted.fd = other = event(1);
+	fd_insert(other, &owner, drain_and_did, 1);
+	ck_assert(until_done(1));
+
+	pool_free(pool, pool_alloc(pool));
+	wanted.pool = pool;
+	ck_assert_uint_eq(cached(), 1);
+	until_done(1);
+	wanted.pool = pool;
+	ck_assert_uint_eq(cached(), 0);
+
+	ck_assert_int_gt(called(), 100);
+	fd_delete(busy);
+	fd_delete(other);
+	task_destroy(t[0]);
+	task_destroy(t[1]);
+	tasklet_free(tl);
+	pool_destroy(pool);
+}
+END_TEST
+
 START_TEST(nothing_is_called_that_is_not_wanted_any_more)
 {
 	int fd;
@@ -776,6 +897,7 @@ int main(void)
 	tcase_add_test(one, threads_that_do_not_exist_are_ignored);
 	tcase_add_test(one, directions_change_one_bit_each);
 	tcase_add_test(one, events_reach_the_callback_as_long_as_they_last);
+	tcase_add_test(one, events_keep_nothing_else_waiting);
 	tcase_add_test(one, nothing_is_called_that_is_not_wanted_any_more);
 	tcase_add_test(one, reports_become_state);
 	tcase_add_test(one, hang_ups_and_errors_are_told_apart);

@@ -126,6 +126,12 @@ impl Callouts {
         self.stranded.store(true, Ordering::Relaxed);
     }
 
+    /// Whether a pass on `cpu` would find neither callouts nor closed cpus.
+    #[inline]
+    pub fn is_quiet(&self, cpu: usize) -> bool {
+        self.cpus()[cpu].next() == NEVER && !self.stranded.load(Ordering::Relaxed)
+    }
+
     /// Moves what closed cpus hold: whom to wake.
     #[inline]
     pub(super) fn gather(&self) -> ThreadSet {

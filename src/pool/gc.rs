@@ -38,11 +38,17 @@ impl Registry {
         self.gc_epoch.load(Ordering::Relaxed)
     }
 
+    /// Whether none took place since this thread's last [`poll_gc`](Self::poll_gc).
+    #[inline]
+    pub fn gc_is_over(&self, local: &Local) -> bool {
+        local.gc_seen() == self.gc_epoch()
+    }
+
     /// Once per loop turn of a registered thread: empties its caches if a gc
     /// took place since the last time.
     #[inline]
     pub fn poll_gc(&self, local: &Local) {
-        if local.gc_seen() != self.gc_epoch() {
+        if !self.gc_is_over(local) {
             local.set_gc_seen(self.gc_epoch());
             self.visit(|pool| pool.empty_cache(local, Keep::Floor));
         }

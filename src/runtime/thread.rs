@@ -20,11 +20,11 @@ pub struct Thread {
     eventfd: AtomicI32,
     /// The cached date, ms; the owner's alone.
     now: AtomicU64,
-    /// CLOCK_MONOTONIC when that was read; the owner's alone.
-    pub(super) clock_ns: Cell<u64>,
+    /// When that is over, on `clock`; the owner's alone.
+    pub(super) next_ms: Cell<u64>,
     /// The last wait found reports that were there before it; the owner's alone.
     pub(super) eager: Cell<bool>,
-    /// For dates of callouts; the owner's alone.
+    /// For the date, and those of callouts; the owner's alone.
     pub(super) clock: FastClock,
     /// A host polls this thread's descriptor instead of running its loop.
     pub(super) hosted: AtomicBool,
@@ -34,7 +34,7 @@ pub struct Thread {
 const _: () = assert!(core::mem::offset_of!(Thread, local) == 0);
 
 // SAFETY: `local` keeps its own contract (only the owner uses it), and so do
-// `clock`, `clock_ns` and `eager`; the rest is atomic.
+// `clock`, `next_ms` and `eager`; the rest is atomic.
 unsafe impl Sync for Thread {}
 
 impl Thread {
@@ -45,7 +45,7 @@ impl Thread {
             sleeper: Sleeper::new(),
             eventfd: AtomicI32::new(-1),
             now: AtomicU64::new(0),
-            clock_ns: Cell::new(0),
+            next_ms: Cell::new(0),
             eager: Cell::new(false),
             clock: FastClock::new(),
             hosted: AtomicBool::new(false),

@@ -15,8 +15,6 @@ use core::cell::Cell;
 
 /// The longest sleep, ms.
 const MAX_DELAY_MS: u64 = 60_000;
-/// Reports whose handlers take so long together that the clock is read anew.
-const MANY: i32 = 32;
 /// Looks at the queues between two at the clock, while spinning.
 const SPINS: u32 = 32;
 /// A wait that takes less did not sleep.
@@ -58,20 +56,20 @@ impl Loop<'_> {
         })
     }
 
+    // Makes the cached date the present one. The counter is never behind the
+    // clock: where it says that the millisecond is the same, it is.
+    #[inline]
     fn update_clock(&self) {
-        self.set_clock(clock::monotonic_ns());
+        if self.me.clock.now() >= self.me.next_ms.get() {
+            self.set_clock(clock::monotonic_ns());
+        }
     }
 
+    // The same where the clock was just read.
     fn set_clock(&self, ns: u64) {
         self.me.set_now(self.core.ms_of(ns));
-        self.me.clock_ns.set(ns);
-    }
-
-    // Handlers ran since the clock was read: once more if that took long.
-    fn refresh_clock(&self) {
-        if clock::coarse_ns() > self.me.clock_ns.get() {
-            self.update_clock();
-        }
+        let next = (ns / 1_000_000 + 1) * 1_000_000;
+        self.me.next_ms.set(clock::fraction(next));
     }
 
     fn stopping(&self) -> bool {
@@ -86,7 +84,7 @@ impl Loop<'_> {
 
     // Timers, callouts, tasks, then the pollers' updates.
     fn work(&self) {
-        self.refresh_clock();
+        self.update_clock();
         let tid = self.me.tid;
         // SAFETY: this is thread `tid`, outside of any handler.
         unsafe {
@@ -104,6 +102,20 @@ impl Loop<'_> {
         }
         pools().poll_gc(&self.me.local);
         self.core.fds.apply_updates(tid);
+    }
+
+    // Whether `work` would find nothing to do, for a thread that events keep
+    // busy: its next look at them reads the clock, and the turn after that sees
+    // what came due meanwhile.
+    #[inline]
+    fn has_nothing_but_events(&self) -> bool {
+        let tid = self.me.tid;
+        self.me.eager.get()
+            && !self.has_work()
+            // SAFETY: this is that thread.
+            && unsafe { self.core.tasks.has_passed(tid, self.me.now()) }
+            && self.core.callouts.is_quiet(tid)
+            && pools().gc_is_over(&self.me.local)
     }
 
     // Or soon will be: it may come due until its pass begins.
@@ -259,7 +271,9 @@ impl Loop<'_> {
     }
 
     fn turn(&self, max_ms: u64) {
-        self.work();
+        if !self.has_nothing_but_events() {
+            self.work();
+        }
         let n = self.spin(max_ms).unwrap_or_else(|| {
             let n = self.wait(max_ms);
             if self.core.config.spin_ns > 0 {
@@ -272,9 +286,6 @@ impl Loop<'_> {
         }
         if self.core.fds.dispatch(self.me.tid, n) {
             epoll::eventfd_drain(self.me.eventfd());
-        }
-        if n > MANY {
-            self.update_clock();
         }
     }
 }

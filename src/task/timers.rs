@@ -296,18 +296,28 @@ impl Tasks {
         let sched = self.sched(me);
         // SAFETY: the owner thread calls.
         let timers = unsafe { &mut (*sched.owner()).timers };
-        if sched.next_shared() > by.now {
-            if timers.is_empty() {
-                timers.reset(by.now);
-                return ThreadSet::EMPTY;
-            }
-            // This millisecond had its pass.
-            if timers.has_passed(by.now) {
-                return ThreadSet::EMPTY;
-            }
+        if timers.is_empty() {
+            timers.reset(by.now);
         }
         // SAFETY: by this function's contract.
+        if unsafe { self.has_passed(me, by.now) } {
+            return ThreadSet::EMPTY;
+        }
+        // SAFETY: as above.
         unsafe { self.wake_due(me, by) }
+    }
+
+    /// Whether nothing is due at `now` in thread `me`'s wheels: its own had
+    /// their pass, perhaps in an earlier turn of the same millisecond.
+    ///
+    /// # Safety
+    /// Only thread `me` calls this.
+    #[inline]
+    pub unsafe fn has_passed(&self, me: usize, now: u64) -> bool {
+        let sched = self.sched(me);
+        // SAFETY: the owner thread calls.
+        let timers = unsafe { &(*sched.owner()).timers };
+        sched.next_shared() > now && (timers.is_empty() || timers.has_passed(now))
     }
 
     unsafe fn wake_due(&self, me: usize, by: Caller) -> ThreadSet {
