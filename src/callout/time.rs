@@ -3,6 +3,8 @@
 //! sbintime counts seconds of CLOCK_MONOTONIC in 32.32 fixed point. The wheel
 //! counts granules of 2^18 such units, 1/16384 s.
 
+use crate::sys::clock;
+
 /// Seconds since CLOCK_MONOTONIC's 0, 32.32 fixed point.
 pub type Sbt = i64;
 
@@ -30,8 +32,7 @@ const COARSE: i64 = 16;
 /// A CLOCK_MONOTONIC date in nanoseconds, rounded down.
 #[inline]
 pub const fn from_ns(ns: u64) -> Sbt {
-    let (s, rest) = (ns / 1_000_000_000, ns % 1_000_000_000);
-    ((s << 32) | ((rest << 32) / 1_000_000_000)) as Sbt
+    clock::fraction(ns) as Sbt
 }
 
 /// The granule that `date` lies in.
