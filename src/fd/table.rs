@@ -506,10 +506,13 @@ impl FdTable {
             let state = slot.record(evts);
             // A change is reported once, wanted or not.
             if state & FD_ET_POSSIBLE == 0 || !self.has_edges(t, fd, now) {
-                unwanted = nobody_wanted(state, evts);
+                let sides = sides(state, evts);
+                // The kernel is to stop sending what is of use to nobody
+                // (INV-71).
+                unwanted = sides & !state;
                 // Of a hang-up and an error, which come unasked, one side is
                 // enough.
-                asked = unwanted != sides(state, evts);
+                asked = unwanted != sides;
             }
             if state & FD_EV_ACTIVE_RW != 0 {
                 if let Some(iocb) = slot.iocb() {
@@ -562,12 +565,6 @@ fn sides(state: u32, evts: u32) -> u32 {
         sides = FD_EV_ACTIVE_RW;
     }
     sides
-}
-
-/// Those of them that would have to be set for this report to be of use to
-/// somebody: the kernel is to stop sending it (INV-71).
-fn nobody_wanted(state: u32, evts: u32) -> u32 {
-    sides(state, evts) & !state
 }
 
 #[cfg(all(test, not(loom)))]
