@@ -2,7 +2,17 @@
 //! called a function, and for the C face writes its headers. Writes below
 //! OUT_DIR only.
 
+use std::env;
+
 fn main() {
+    // A model's build, whoever explores it.
+    println!("cargo:rustc-check-cfg=cfg(model)");
+    if env::var_os("CARGO_CFG_LOOM")
+        .or(env::var_os("CARGO_CFG_SHUTTLE"))
+        .is_some()
+    {
+        println!("cargo:rustc-cfg=model");
+    }
     println!("cargo:rerun-if-changed=src/sys/self.c");
     cc::Build::new()
         .file("src/sys/self.c")

@@ -4,7 +4,7 @@
 //! `stick_table`, `callout`) → `wheel`, `sync`, `sys`. `task` and `stick_table` allocate
 //! from `pool`, `stick_table` expires through `task`; no other engine knows another. The engines are plain types without global state; the one
 //! global is `runtime`'s.
-#![cfg_attr(not(any(test, loom)), no_std)]
+#![cfg_attr(not(any(test, model)), no_std)]
 
 pub mod callout;
 pub mod fd;

@@ -51,7 +51,7 @@ grep -E 'extern( "C")? *\{' "$work/code" | grep -v '^src/sys/' |
 grep -E '\blibc::|\buse libc\b' "$work/code" | grep -v '^src/sys/' |
 	grep -vE '^src/abi/.*\blibc::([A-Z]+|[a-z_0-9]+_t)\b' |
 	rule libc-in-sys 'libc is called in src/sys/ alone; src/abi/ may name its types'
-grep -E '\b(core|std)::sync\b|\bloom::' "$work/code" | grep -v '^src/sync/' |
+grep -E '\b(core|std)::sync\b|\b(loom|shuttle)::' "$work/code" | grep -v '^src/sync/' |
 	rule atomics-in-sync "take crate::sync's"
 grep -E '\b(std|alloc)::' "$work/code" | grep -vE '^src/sync/' |
 	rule no-std 'the library is no_std, and its memory comes from crate::sys::memory'

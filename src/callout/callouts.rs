@@ -115,13 +115,13 @@ impl Callouts {
     }
 
     /// After a fork: nobody is registered but `cpu`.
-    #[cfg(not(loom))]
+    #[cfg(not(model))]
     pub(super) fn keep_open(&self, cpu: Option<usize>) {
         let open = cpu.map_or(0, |cpu| 1 << cpu);
         self.open.store(open, Ordering::Relaxed);
     }
 
-    #[cfg(not(loom))]
+    #[cfg(not(model))]
     pub(super) fn strand(&self) {
         self.stranded.store(true, Ordering::Relaxed);
     }

@@ -167,14 +167,14 @@ impl Waiting<'_> {
     /// seconds gone, 1, 2, 4 and so on.
     pub fn wait(&self, report: impl Fn(u64)) {
         pause::at(Point::DrainBeforeSleep, self.callout);
-        #[cfg(loom)]
+        #[cfg(model)]
         {
             let _ = report;
             while !self.is_over() {
                 crate::sync::spin_hint();
             }
         }
-        #[cfg(not(loom))]
+        #[cfg(not(model))]
         {
             use crate::sys::{clock, futex};
             const SECOND: u64 = 1_000_000_000;

@@ -101,14 +101,14 @@ impl Cpu {
     }
 
     /// Whether a callout is on its way from here. With all locks held.
-    #[cfg(not(loom))]
+    #[cfg(not(model))]
     pub(super) fn is_moving(&self) -> bool {
         self.moving.load(Ordering::Relaxed) != 0
     }
 
     /// # Safety
     /// This thread holds the lock, whose guard it has forgotten.
-    #[cfg(not(loom))]
+    #[cfg(not(model))]
     pub(super) unsafe fn force_unlock(&self, alone: bool) {
         // SAFETY: by this function's contract.
         unsafe { self.state.force_unlock(alone) };

@@ -63,7 +63,7 @@ pub struct Callout {
     _reserved: [u64; 4],
 }
 
-#[cfg(not(loom))]
+#[cfg(not(model))]
 const _: () = assert!(size_of::<Callout>() == 128 && align_of::<Callout>() == 8);
 
 impl Callout {

@@ -16,7 +16,7 @@ use crate::sync::{sleep_on, wake_sleepers};
 const BLOCK: u32 = u32::MAX;
 /// The same, and somebody may sleep until it ends.
 const BLOCK_WAITED: u32 = u32::MAX - 1;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 const SPINS: u32 = 100;
 
 /// The word.
@@ -75,7 +75,7 @@ impl Home {
     // The mover may have lost its processor: spin shortly, then sleep.
     #[cold]
     fn wait(&self) -> usize {
-        #[cfg(not(loom))]
+        #[cfg(not(model))]
         for _ in 0..SPINS {
             let word = self.0.load(Ordering::Relaxed);
             if word < BLOCK_WAITED {

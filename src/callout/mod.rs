@@ -49,9 +49,9 @@ mod arming;
 mod callouts;
 mod cancel;
 mod cpu;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 mod dump;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 mod fork;
 mod item;
 mod live;
@@ -67,7 +67,7 @@ pub use arming::Arming;
 pub use callouts::{Callouts, Report};
 pub use cancel::{Drain, Waiting};
 pub use cpu::{Counts, Cpu};
-#[cfg(not(loom))]
+#[cfg(not(model))]
 pub use dump::dump;
 pub use item::{CALLOUT_RETURNUNLOCKED, CALLOUT_TRYLOCK, Call, Callout, Func};
 pub use lock::{Lock, LockOps};

@@ -28,7 +28,7 @@ pub enum Point {
     Refile,
 }
 
-#[cfg(all(feature = "pause", not(loom)))]
+#[cfg(all(feature = "pause", not(model)))]
 mod hook {
     use super::{Callout, Point};
     use crate::sync::atomic::{AtomicPtr, Ordering};
@@ -56,11 +56,11 @@ mod hook {
     }
 }
 
-#[cfg(all(feature = "pause", not(loom)))]
+#[cfg(all(feature = "pause", not(model)))]
 pub use hook::{Hook, at, set};
 
 /// Nothing, but that models try every thread here.
-#[cfg(not(all(feature = "pause", not(loom))))]
+#[cfg(not(all(feature = "pause", not(model))))]
 #[inline(always)]
 pub fn at(_: Point, _: *const Callout) {
     crate::sync::model_point();

@@ -42,12 +42,12 @@ pub(super) enum Claim {
 pub(super) struct Phase(AtomicU32);
 
 impl Phase {
-    #[cfg(not(loom))]
+    #[cfg(not(model))]
     pub const fn new() -> Self {
         Self(AtomicU32::new(IDLE))
     }
 
-    #[cfg(loom)]
+    #[cfg(model)]
     pub fn new() -> Self {
         Self(AtomicU32::new(IDLE))
     }
@@ -180,7 +180,7 @@ pub(super) struct Trace {
 }
 
 impl Trace {
-    #[cfg(not(loom))]
+    #[cfg(not(model))]
     pub const fn new() -> Self {
         Self {
             func: AtomicUsize::new(0),
@@ -189,7 +189,7 @@ impl Trace {
         }
     }
 
-    #[cfg(loom)]
+    #[cfg(model)]
     pub fn new() -> Self {
         Self {
             func: AtomicUsize::new(0),

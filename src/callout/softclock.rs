@@ -202,7 +202,7 @@ impl<'a, E: Env> Pass<'a, E> {
             // PAIRS: Waiting::is_over's Acquire; under the lock, so that a
             // drain which finds the slot vacated sees as much (L-3).
             rec.generation.fetch_add(1, Ordering::Release);
-            #[cfg(not(loom))]
+            #[cfg(not(model))]
             {
                 drop(state);
                 crate::sys::futex::wake_all(&rec.generation);

@@ -38,24 +38,24 @@ pub use running::{Closing, Enter, Leave, Orphan, Takeover};
 pub use slot::{Generation, Iocb, Slot};
 pub use update::ForeignSet;
 
-#[cfg(not(loom))]
+#[cfg(not(model))]
 mod dispatch;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 mod dump;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 mod line;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 mod poller;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 mod polling;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 mod table;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 mod thread;
 
-#[cfg(not(loom))]
+#[cfg(not(model))]
 pub use poller::Kind;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 pub use table::{FdTable, Updated};
-#[cfg(not(loom))]
+#[cfg(not(model))]
 pub use thread::Counters;

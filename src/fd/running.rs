@@ -46,7 +46,7 @@ use core::ffi::c_void;
 /// life; only [`Slot::claim`] makes it, only [`Slot::reset`] consumes it.
 #[derive(Debug)]
 #[must_use = "nobody else will close this descriptor"]
-#[cfg_attr(loom, allow(dead_code))] // the table, which has no model, reads it
+#[cfg_attr(model, allow(dead_code))] // the table, which has no model, reads it
 pub struct Closing {
     /// The life that ends.
     pub(super) life: Generation,

@@ -74,7 +74,7 @@ impl Slot {
     ];
 
     /// A free slot.
-    #[cfg(loom)]
+    #[cfg(model)]
     #[allow(clippy::new_without_default)]
     pub fn new() -> Self {
         Self {
@@ -89,7 +89,7 @@ impl Slot {
     }
 
     /// What C code does that drives the masks itself.
-    #[cfg(loom)]
+    #[cfg(model)]
     pub fn set_thread_mask(&self, mask: u64) {
         self.thread_mask.store(mask, Ordering::SeqCst);
     }
@@ -228,5 +228,5 @@ impl Slot {
     }
 }
 
-#[cfg(not(loom))]
+#[cfg(not(model))]
 const _: () = assert!(size_of::<Slot>() == 64 && align_of::<Slot>() == 64);

@@ -567,7 +567,7 @@ fn sides(state: u32, evts: u32) -> u32 {
     sides
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(model)))]
 mod tests {
     use super::*;
 

@@ -10,10 +10,10 @@
 //! out a word at a time. Nobody locks an entry, and nobody walks past others'.
 
 use super::slot::Slot;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 use crate::sync::atomic::{AtomicPtr, AtomicUsize};
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-#[cfg(not(loom))]
+#[cfg(not(model))]
 use core::ptr;
 
 impl Slot {
@@ -135,7 +135,7 @@ impl ForeignSet {
 /// Numbers that a thread queues for itself, first in first out. A ring as
 /// long as there are numbers: it cannot overflow, since each is in it once.
 /// One thread uses it; the atomics only keep others' mistakes defined.
-#[cfg(not(loom))]
+#[cfg(not(model))]
 #[derive(Debug)]
 pub(super) struct LocalQueue {
     ring: AtomicPtr<AtomicU32>,
@@ -144,7 +144,7 @@ pub(super) struct LocalQueue {
     len: AtomicUsize,
 }
 
-#[cfg(not(loom))]
+#[cfg(not(model))]
 impl LocalQueue {
     /// A queue without its ring.
     pub(super) fn new(capacity: usize) -> Self {

@@ -40,7 +40,7 @@ pub struct Buckets {
 
 impl Buckets {
     /// Without an object.
-    #[cfg(loom)]
+    #[cfg(model)]
     pub fn new() -> Self {
         let bucket = |_| Bucket {
             list: SharedList::new(),
@@ -128,7 +128,7 @@ impl Buckets {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(model)))]
 mod tests {
     use super::*;
 

@@ -62,57 +62,57 @@
 pub mod buckets;
 pub mod shared;
 
-#[cfg(not(loom))]
+#[cfg(not(model))]
 mod cache;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 mod debug;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 mod debug_help;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 mod declared;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 mod dump;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 mod gc;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 mod head;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 mod list;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 mod local;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 mod marks;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 mod merge;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 mod need;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 mod paths;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 mod registry;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 mod report;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 mod requests;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 mod seal;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 mod settle;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 mod shape;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 mod system;
 
-#[cfg(not(loom))]
-#[cfg(not(loom))]
+#[cfg(not(model))]
+#[cfg(not(model))]
 pub use debug_help::Parsed;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 pub use declared::Declaration;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 pub use head::{Head, Stats};
-#[cfg(not(loom))]
+#[cfg(not(model))]
 pub use local::{DEFAULT_CACHE_BYTES, Local};
-#[cfg(not(loom))]
+#[cfg(not(model))]
 pub use registry::Registry;
 
 /// Threads that can own caches: ids 0 to 63.

@@ -336,14 +336,14 @@ impl Default for SharedList {
 /// holder is two instructions from the end, unless it was preempted there.
 pub(super) fn wait(turns: &mut u32) {
     *turns += 1;
-    #[cfg(not(loom))]
+    #[cfg(not(model))]
     if *turns % 64 == 0 {
         crate::sys::thread::yield_now();
     }
     crate::sync::spin_hint();
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(model)))]
 mod tests {
     use super::*;
 

@@ -13,7 +13,7 @@ use crate::sync::full_fence;
 
 const NOBODY: u32 = 0;
 /// An owner without a thread id goes by its kernel id, marked so.
-#[cfg(not(loom))]
+#[cfg(not(model))]
 const STRANGER: u32 = 1 << 31;
 
 /// The rendez-vous of all registered threads.
@@ -28,16 +28,16 @@ pub struct Isolation {
 fn name(me: Option<usize>) -> u32 {
     match me {
         Some(tid) => tid as u32 + 1,
-        #[cfg(not(loom))]
+        #[cfg(not(model))]
         None => STRANGER | crate::sys::thread::kernel_id(),
-        #[cfg(loom)]
+        #[cfg(model)]
         None => unreachable!("models register their threads"),
     }
 }
 
 impl Isolation {
     /// Nobody is busy, nobody isolated.
-    #[cfg(not(loom))]
+    #[cfg(not(model))]
     pub const fn new() -> Self {
         Self {
             busy: AtomicU64::new(0),
@@ -47,7 +47,7 @@ impl Isolation {
     }
 
     /// Nobody is busy, nobody isolated.
-    #[cfg(loom)]
+    #[cfg(model)]
     pub fn new() -> Self {
         Self {
             busy: AtomicU64::new(0),
@@ -101,9 +101,9 @@ impl Isolation {
     // Waits while `owner` owns the isolation.
     #[cold]
     fn wait_while(&self, owner: u32) {
-        #[cfg(not(loom))]
+        #[cfg(not(model))]
         crate::sys::futex::wait(&self.owner, owner);
-        #[cfg(loom)]
+        #[cfg(model)]
         while self.owner.load(Ordering::Relaxed) == owner {
             crate::sync::spin_hint();
         }
@@ -131,9 +131,9 @@ impl Isolation {
         full_fence();
         // PAIRS: harmless's Release.
         while self.busy.load(Ordering::Acquire) != 0 {
-            #[cfg(not(loom))]
+            #[cfg(not(model))]
             crate::sys::thread::yield_now();
-            #[cfg(loom)]
+            #[cfg(model)]
             crate::sync::spin_hint();
         }
     }
@@ -156,13 +156,13 @@ impl Isolation {
         // PAIRS: busy_again's and isolate's Acquire. An exchange, since loom
         // lets those who wait for a plain store spin for ever.
         self.owner.swap(NOBODY, Ordering::Release);
-        #[cfg(not(loom))]
+        #[cfg(not(model))]
         crate::sys::futex::wake_all(&self.owner);
     }
 
     /// In the child of a fork, which has the thread `me` alone: nobody else is
     /// busy or isolated.
-    #[cfg(not(loom))]
+    #[cfg(not(model))]
     pub fn only(&self, me: Option<usize>) {
         let mine = me.map_or(0, |tid| 1 << tid);
         self.busy.fetch_and(mine, Ordering::Relaxed);

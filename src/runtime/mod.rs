@@ -9,54 +9,54 @@
 //! The engines return which threads they want woken; [`wake`] does it. The
 //! sleep protocol is in [`sleep`], isolation in [`isolation`].
 
-#[cfg(not(loom))]
+#[cfg(not(model))]
 pub mod callouts;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 mod common_date;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 pub mod config;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 mod core_state;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 mod dedicated;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 mod fork;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 pub mod hooks;
 pub mod isolation;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 pub mod pollers;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 mod registry;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 mod run;
 pub mod sleep;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 pub mod tables;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 mod thread;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 mod turn;
 
-#[cfg(not(loom))]
+#[cfg(not(model))]
 pub use common_date::Dates;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 pub use core_state::{Core, core, deinit, init, pools, require_core, started};
-#[cfg(not(loom))]
+#[cfg(not(model))]
 pub use dedicated::{end_threads, start_threads};
-#[cfg(not(loom))]
+#[cfg(not(model))]
 pub use registry::{enter, here, leave, pool_local, tid};
-#[cfg(not(loom))]
+#[cfg(not(model))]
 pub use run::run;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 pub use thread::Thread;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 pub use turn::{next_deadline_ns, poll_fd, poll_once, run_loop, run_tasks};
 
-#[cfg(not(loom))]
+#[cfg(not(model))]
 pub use global::*;
 
-#[cfg(not(loom))]
+#[cfg(not(model))]
 mod global {
     use super::hooks::Hooks;
     use super::{core, here, require_core};

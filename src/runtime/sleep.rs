@@ -29,13 +29,13 @@ pub enum Wake {
 
 impl Sleeper {
     /// An awake thread.
-    #[cfg(not(loom))]
+    #[cfg(not(model))]
     pub const fn new() -> Self {
         Self(AtomicU32::new(AWAKE))
     }
 
     /// An awake thread.
-    #[cfg(loom)]
+    #[cfg(model)]
     pub fn new() -> Self {
         Self(AtomicU32::new(AWAKE))
     }

@@ -122,7 +122,7 @@ pub struct Info {
 }
 
 /// The types that always exist.
-#[cfg(not(loom))]
+#[cfg(not(model))]
 const KNOWN: [(&CStr, i32, i32, u32); STATIC] = [
     (c"server_id", SINT, ARG_NONE, AS_IS),
     (c"gpt0", UINT, ARG_NONE, AS_IS),
@@ -156,7 +156,7 @@ const KNOWN: [(&CStr, i32, i32, u32); STATIC] = [
 impl Catalog {
     /// The types that always exist, and free slots.
     // Loom's atomics are no constants.
-    #[cfg(not(loom))]
+    #[cfg(not(model))]
     #[allow(clippy::new_without_default)] // Default cannot be const
     pub const fn new() -> Self {
         let mut all = [const { DataType::new(core::ptr::null(), 0, 0, 0) }; TYPES];
@@ -245,7 +245,7 @@ impl Catalog {
 }
 
 impl DataType {
-    #[cfg(not(loom))]
+    #[cfg(not(model))]
     const fn new(name: *const c_char, std_type: i32, arg_type: i32, bits: u32) -> Self {
         Self {
             name: AtomicPtr::new(name.cast_mut()),
@@ -322,7 +322,7 @@ fn error(fault: Fault) -> i32 {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(model)))]
 mod tests {
     use super::*;
 

@@ -3,7 +3,7 @@
 //! the data, the [`Entry`], the rest of the key.
 
 use super::life::Life;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 use crate::sync::RwLock;
 use crate::sync::atomic::AtomicPtr;
 use crate::wheel::Node;
@@ -19,12 +19,12 @@ pub struct Entry {
     /// The next one in its bucket: the index's alone.
     pub(super) next: AtomicPtr<Entry>,
     /// For the data: the callers'. Beside it, the mark of the table's keys.
-    #[cfg(not(loom))]
+    #[cfg(not(model))]
     pub lock: RwLock,
     key: [u8; 4],
 }
 
-#[cfg(not(loom))]
+#[cfg(not(model))]
 const _: () = assert!(offset_of!(Entry, key) == 20 && size_of::<Entry>() == 24);
 
 /// Where the parts of a table's entries are.
@@ -63,7 +63,7 @@ impl Layout {
             ts.write(Entry {
                 life: Life::new(expire),
                 next: AtomicPtr::new(core::ptr::null_mut()),
-                #[cfg(not(loom))]
+                #[cfg(not(model))]
                 lock: RwLock::new(self.mark),
                 key: [0; 4],
             });

@@ -301,7 +301,7 @@ fn hex(digits: &[u8]) -> Option<u8> {
     })
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(model)))]
 mod tests {
     use super::*;
 

@@ -53,7 +53,7 @@ enum Rotation {
 
 impl FreqCtr {
     /// Without events.
-    #[cfg(not(loom))]
+    #[cfg(not(model))]
     pub const fn new() -> Self {
         Self {
             start: AtomicU32::new(0),
@@ -241,7 +241,7 @@ impl FreqCtr {
     }
 }
 
-#[cfg(not(loom))]
+#[cfg(not(model))]
 impl Default for FreqCtr {
     fn default() -> Self {
         Self::new()
@@ -306,7 +306,7 @@ impl Values {
 /// Waiting for the end of a rotation, which is a few instructions long. Where
 /// it does not end, the program itself has written an odd date (STK-46), or
 /// the rotating thread has lost its processor at a very bad moment.
-#[cfg(not(loom))]
+#[cfg(not(model))]
 struct Patience {
     /// The date that does not change.
     start: u32,
@@ -315,7 +315,7 @@ struct Patience {
     end: u64,
 }
 
-#[cfg(not(loom))]
+#[cfg(not(model))]
 impl Patience {
     const SPINS: u32 = 100;
     const NS: u64 = 50_000_000;
@@ -361,10 +361,10 @@ impl Patience {
 }
 
 /// Models have no clock, and nobody loses his processor for ever.
-#[cfg(loom)]
+#[cfg(model)]
 struct Patience;
 
-#[cfg(loom)]
+#[cfg(model)]
 impl Patience {
     fn new() -> Self {
         Self
@@ -375,7 +375,7 @@ impl Patience {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(model)))]
 mod tests {
     use super::*;
     use proptest::prelude::*;

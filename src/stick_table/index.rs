@@ -12,9 +12,9 @@ use crate::sys::memory;
 use core::ptr;
 
 /// Buckets at least, and how many are added at once; a power of two.
-const FIRST: usize = if cfg!(loom) { 1 } else { 8 };
+const FIRST: usize = if cfg!(model) { 1 } else { 8 };
 /// Enough for 2^31 buckets.
-const SEGMENTS: usize = if cfg!(loom) { 3 } else { 29 };
+const SEGMENTS: usize = if cfg!(model) { 3 } else { 29 };
 /// Entries for each so many buckets before others are added.
 const LOAD: (usize, usize) = (5, 4);
 
@@ -72,7 +72,7 @@ const fn length(k: usize) -> usize {
 fn new_segment(k: usize) -> *mut Link {
     let n = length(k);
     let area: *mut Link = memory::alloc_zeroed(n * size_of::<Link>(), align_of::<Link>()).cast();
-    #[cfg(loom)]
+    #[cfg(model)]
     for i in 0..n {
         // SAFETY: the area holds n links.
         unsafe { area.add(i).write(Link::new(ptr::null_mut())) };
@@ -317,7 +317,7 @@ impl Drop for Index {
 
 impl Drop for Segments {
     fn drop(&mut self) {
-        #[cfg(loom)]
+        #[cfg(model)]
         for (k, segment) in self.0.iter().enumerate().filter(|(_, s)| !s.is_null()) {
             for i in 0..length(k) {
                 // Who still sees them finds no entry there.
@@ -325,7 +325,7 @@ impl Drop for Segments {
                 unsafe { segment.add(i).write(Link::new(ptr::dangling_mut())) };
             }
         }
-        #[cfg(not(loom))]
+        #[cfg(not(model))]
         for segment in self.0 {
             // SAFETY: nobody sees them any more.
             unsafe { memory::free(segment.cast()) };
@@ -336,7 +336,7 @@ impl Drop for Segments {
 // SAFETY: nothing but memory.
 unsafe impl Send for Segments {}
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(model)))]
 mod tests {
     use super::*;
     use crate::stick_table::entry::Layout;

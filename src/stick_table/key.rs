@@ -138,7 +138,7 @@ impl Keys {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(model)))]
 mod tests {
     use super::*;
     use crate::stick_table::entry::Layout;

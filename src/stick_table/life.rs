@@ -185,7 +185,7 @@ fn released_too_often() -> ! {
     panic!("a stick-table entry was released more often than it was taken");
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(model)))]
 mod tests {
     use super::*;
 

@@ -349,7 +349,7 @@ macro_rules! sentence {
 }
 use sentence;
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(model)))]
 mod tests {
     use super::*;
 

@@ -51,33 +51,33 @@
 //!   entry is freed (INV-104, -105).
 //! - Counters: INV-120 to -126, in [`freq_ctr`] and [`swrate`].
 
-#[cfg(not(loom))]
+#[cfg(not(model))]
 mod batch;
 pub mod catalog;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 pub mod dump;
 pub mod entry;
 pub mod expiry;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 pub mod filter;
 pub mod freq_ctr;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 pub mod head;
 pub mod index;
 pub mod key;
 pub mod life;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 mod limbo;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 pub mod line;
 pub mod readers;
 pub mod shard;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 pub mod show;
 pub mod swrate;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 pub mod table;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 pub mod tables;
 pub mod units;
 pub mod updates;

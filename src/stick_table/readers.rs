@@ -34,7 +34,7 @@ pub struct Looking<'a>(&'a Note);
 
 impl Readers {
     /// Nobody looks.
-    #[cfg(not(loom))]
+    #[cfg(not(model))]
     pub const fn new() -> Self {
         Self {
             epoch: AtomicU64::new(OUTSIDE + 1),
@@ -43,7 +43,7 @@ impl Readers {
     }
 
     /// Nobody looks.
-    #[cfg(loom)]
+    #[cfg(model)]
     pub fn new() -> Self {
         Self {
             epoch: AtomicU64::new(OUTSIDE + 1),
@@ -99,7 +99,7 @@ impl Drop for Looking<'_> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(model)))]
 mod tests {
     use super::*;
 

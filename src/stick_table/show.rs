@@ -136,7 +136,7 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(model)))]
 mod tests {
     use super::*;
 

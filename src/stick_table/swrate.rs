@@ -55,7 +55,7 @@ pub fn average(sum: u32, n: u32) -> u32 {
     sum.div_ceil(n.max(1))
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(model)))]
 mod tests {
     use super::*;
     use proptest::prelude::*;

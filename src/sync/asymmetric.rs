@@ -2,25 +2,25 @@
 //! often orders its own instructions only; the one that fences rarely has the
 //! kernel fence every processor that runs a thread of the process.
 
-#[cfg(not(any(loom, tsan)))]
+#[cfg(not(any(model, tsan)))]
 use super::atomic::{AtomicBool, Ordering};
 use super::full_fence;
 
 // Changes in `prepare` alone, before anybody fences.
-#[cfg(not(any(loom, tsan)))]
+#[cfg(not(any(model, tsan)))]
 static READY: AtomicBool = AtomicBool::new(false);
 
 /// Before either fence is used, by one thread: finds out whether the kernel
 /// helps. Without its help both are full fences.
 pub fn prepare() {
-    #[cfg(not(any(loom, tsan)))]
+    #[cfg(not(any(model, tsan)))]
     READY.store(crate::sys::membarrier::register(), Ordering::Relaxed);
 }
 
 /// The cheap one.
 #[inline(always)]
 pub fn light_fence() {
-    #[cfg(not(any(loom, tsan)))]
+    #[cfg(not(any(model, tsan)))]
     if READY.load(Ordering::Relaxed) {
         core::sync::atomic::compiler_fence(Ordering::SeqCst);
         return;
@@ -31,7 +31,7 @@ pub fn light_fence() {
 /// The dear one, about a microsecond.
 pub fn heavy_fence() {
     full_fence();
-    #[cfg(not(any(loom, tsan)))]
+    #[cfg(not(any(model, tsan)))]
     if READY.load(Ordering::Relaxed) {
         assert!(
             crate::sys::membarrier::everywhere(),

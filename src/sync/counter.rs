@@ -9,13 +9,13 @@ pub struct Counter(AtomicU64);
 
 impl Counter {
     /// Zero.
-    #[cfg(not(loom))]
+    #[cfg(not(model))]
     pub const fn new() -> Self {
         Self(AtomicU64::new(0))
     }
 
     /// Zero.
-    #[cfg(loom)]
+    #[cfg(model)]
     pub fn new() -> Self {
         Self(AtomicU64::new(0))
     }

@@ -22,7 +22,7 @@ pub struct Link {
 
 impl Link {
     /// A link that is in no inbox.
-    #[cfg(not(loom))]
+    #[cfg(not(model))]
     pub const fn new() -> Self {
         Self {
             next: UnsafeCell::new(ptr::null_mut()),
@@ -30,7 +30,7 @@ impl Link {
     }
 
     /// A link that is in no inbox.
-    #[cfg(loom)]
+    #[cfg(model)]
     pub fn new() -> Self {
         Self {
             next: UnsafeCell::new(ptr::null_mut()),
@@ -62,7 +62,7 @@ pub struct Inbox {
 
 impl Inbox {
     /// An empty inbox.
-    #[cfg(not(loom))]
+    #[cfg(not(model))]
     pub const fn new() -> Self {
         Self {
             head: AtomicPtr::new(ptr::null_mut()),
@@ -70,7 +70,7 @@ impl Inbox {
     }
 
     /// An empty inbox.
-    #[cfg(loom)]
+    #[cfg(model)]
     pub fn new() -> Self {
         Self {
             head: AtomicPtr::new(ptr::null_mut()),

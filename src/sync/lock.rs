@@ -6,30 +6,32 @@
 //! later load can overtake a store; that is why nobody sleeps for long.
 
 use super::UnsafeCell;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 use super::atomic::{AtomicU32, Ordering};
+#[cfg(model)]
+use super::model::explorer;
 use core::ops::{Deref, DerefMut};
 
-#[cfg(not(loom))]
+#[cfg(not(model))]
 const FREE: u32 = 0;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 const HELD: u32 = 1;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 const SPINS: u32 = 100;
 /// The longest sleep, ns.
-#[cfg(not(loom))]
+#[cfg(not(model))]
 const NAP: u64 = 1_000_000;
 
 /// Data behind a lock.
 #[derive(Debug)]
 pub struct Mutex<T> {
-    #[cfg(not(loom))]
+    #[cfg(not(model))]
     word: AtomicU32,
     /// Who sleeps on the word, or is about to.
-    #[cfg(not(loom))]
+    #[cfg(not(model))]
     sleepers: AtomicU32,
-    #[cfg(loom)]
-    word: loom::sync::Mutex<()>,
+    #[cfg(model)]
+    word: explorer::sync::Mutex<()>,
     data: UnsafeCell<T>,
 }
 
@@ -40,7 +42,7 @@ unsafe impl<T: Send> Send for Mutex<T> {}
 
 impl<T> Mutex<T> {
     /// A free lock around `data`.
-    #[cfg(not(loom))]
+    #[cfg(not(model))]
     pub const fn new(data: T) -> Self {
         Self {
             word: AtomicU32::new(FREE),
@@ -50,10 +52,10 @@ impl<T> Mutex<T> {
     }
 
     /// A free lock around `data`.
-    #[cfg(loom)]
+    #[cfg(model)]
     pub fn new(data: T) -> Self {
         Self {
-            word: loom::sync::Mutex::new(()),
+            word: explorer::sync::Mutex::new(()),
             data: UnsafeCell::new(data),
         }
     }
@@ -61,14 +63,14 @@ impl<T> Mutex<T> {
     /// Waits for the lock and takes it.
     #[inline]
     pub fn lock(&self) -> MutexGuard<'_, T> {
-        #[cfg(loom)]
+        #[cfg(model)]
         {
             MutexGuard {
                 mutex: self,
                 _held: self.word.lock().unwrap(),
             }
         }
-        #[cfg(not(loom))]
+        #[cfg(not(model))]
         {
             // PAIRS: MutexGuard::drop's Release; what the last holder wrote.
             if self
@@ -82,7 +84,7 @@ impl<T> Mutex<T> {
         }
     }
 
-    #[cfg(not(loom))]
+    #[cfg(not(model))]
     #[inline]
     fn try_take(&self) -> bool {
         // PAIRS: MutexGuard::drop's Release; what the last holder wrote.
@@ -98,7 +100,7 @@ impl<T> Mutex<T> {
     ///
     /// # Safety
     /// This thread holds the lock.
-    #[cfg(not(loom))]
+    #[cfg(not(model))]
     pub unsafe fn force_unlock(&self, alone: bool) {
         if alone {
             self.sleepers.store(0, Ordering::Relaxed);
@@ -106,7 +108,7 @@ impl<T> Mutex<T> {
         drop(MutexGuard { mutex: self });
     }
 
-    #[cfg(not(loom))]
+    #[cfg(not(model))]
     #[cold]
     fn lock_slow(&self) {
         for _ in 0..SPINS {
@@ -129,8 +131,8 @@ impl<T> Mutex<T> {
 /// The right to the data of a [`Mutex`]; dropping it frees the lock.
 pub struct MutexGuard<'a, T> {
     mutex: &'a Mutex<T>,
-    #[cfg(loom)]
-    _held: loom::sync::MutexGuard<'a, ()>,
+    #[cfg(model)]
+    _held: explorer::sync::MutexGuard<'a, ()>,
 }
 
 impl<T> Deref for MutexGuard<'_, T> {
@@ -151,7 +153,7 @@ impl<T> DerefMut for MutexGuard<'_, T> {
     }
 }
 
-#[cfg(not(loom))]
+#[cfg(not(model))]
 impl<T> Drop for MutexGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {

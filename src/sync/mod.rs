@@ -1,7 +1,8 @@
 //! The only door to atomics, locks, fences and cells.
 //!
-//! Everything here is `core`'s in a normal build and loom's under
-//! `cfg(loom)`, so that a model explores the code that ships.
+//! Everything here is `core`'s in a normal build, loom's under `cfg(loom)` and
+//! shuttle's under `cfg(shuttle)`, so that a model explores the code that ships.
+//! `cfg(model)` is either: build.rs sets it.
 
 mod asymmetric;
 mod cell;
@@ -9,7 +10,7 @@ mod counter;
 mod inbox;
 mod lock;
 mod model;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 mod rw_lock;
 mod thread_set;
 
@@ -19,18 +20,22 @@ pub use counter::Counter;
 pub use inbox::{Inbox, Link};
 pub use lock::{Mutex, MutexGuard};
 pub use model::{model_point, sleep_on, wake_sleepers};
-#[cfg(not(loom))]
+#[cfg(not(model))]
 pub use rw_lock::RwLock;
 pub use thread_set::ThreadSet;
 
 /// The atomic types and [`Ordering`](atomic::Ordering).
 pub mod atomic {
-    #[cfg(not(loom))]
+    #[cfg(not(model))]
     pub use core::sync::atomic::{
         AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering,
     };
     #[cfg(loom)]
     pub use loom::sync::atomic::{
+        AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+    };
+    #[cfg(shuttle)]
+    pub use shuttle::sync::atomic::{
         AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering,
     };
 }
@@ -40,26 +45,29 @@ pub mod atomic {
 ///
 /// ThreadSanitizer does not model fences, so under `cfg(tsan)` a
 /// read-modify-write on one static word stands in: it is totally ordered and
-/// both acquires and releases, which is at least as strong.
+/// both acquires and releases, which is at least as strong. Shuttle runs one
+/// thread at a time, each of whose accesses all see at once.
 #[inline]
 pub fn full_fence() {
     #[cfg(loom)]
     loom::sync::atomic::fence(atomic::Ordering::SeqCst);
-    #[cfg(all(not(loom), tsan))]
+    #[cfg(all(not(model), tsan))]
     {
         static ORDER: atomic::AtomicU32 = atomic::AtomicU32::new(0);
         ORDER.fetch_add(1, atomic::Ordering::SeqCst);
     }
-    #[cfg(all(not(loom), not(tsan)))]
+    #[cfg(all(not(model), not(tsan)))]
     core::sync::atomic::fence(atomic::Ordering::SeqCst);
 }
 
-/// One turn of a bounded wait: tells the processor, or lets loom run the
-/// thread that is waited for.
+/// One turn of a bounded wait: tells the processor, or lets a model run
+/// the thread that is waited for.
 #[inline]
 pub fn spin_hint() {
     #[cfg(loom)]
     loom::thread::yield_now();
-    #[cfg(not(loom))]
+    #[cfg(shuttle)]
+    shuttle::thread::yield_now();
+    #[cfg(not(model))]
     core::hint::spin_loop();
 }

@@ -1,4 +1,10 @@
-//! What models need that loom lacks.
+//! What models need that loom and shuttle lack.
+
+/// Who explores a model.
+#[cfg(loom)]
+pub(super) use loom as explorer;
+#[cfg(shuttle)]
+pub(super) use shuttle as explorer;
 
 /// Where a model tries every other thread; nothing in other builds. Loom alone
 /// overlooks orders: a thread's own load of a word hides earlier ones of others
@@ -14,18 +20,21 @@ pub fn model_point() {
         // Relaxed: orders nothing.
         POINT.fetch_add(1, Relaxed);
     }
+    #[cfg(shuttle)]
+    super::atomic::AtomicBool::new(false).load(super::atomic::Ordering::Relaxed);
 }
 
-#[cfg(not(loom))]
+#[cfg(not(model))]
 pub use crate::sys::futex::{wait as sleep_on, wake_all as wake_sleepers};
 
-/// The kernel's queues. Loom never ends where two threads spin on a word.
-#[cfg(loom)]
+/// The kernel's queues. A model never ends where two threads spin on a word.
+#[cfg(model)]
 mod futex {
-    use loom::sync::atomic::{AtomicU32, Ordering::Relaxed};
-    use loom::sync::{Condvar, Mutex};
+    use super::explorer;
+    use crate::sync::atomic::{AtomicU32, Ordering::Relaxed};
+    use explorer::sync::{Condvar, Mutex};
 
-    loom::lazy_static! {
+    explorer::lazy_static! {
         static ref QUEUE: (Mutex<()>, Condvar) = (Mutex::new(()), Condvar::new());
     }
 
@@ -43,5 +52,5 @@ mod futex {
         QUEUE.1.notify_all();
     }
 }
-#[cfg(loom)]
+#[cfg(model)]
 pub use futex::{sleep_on, wake_sleepers};

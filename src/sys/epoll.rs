@@ -85,7 +85,7 @@ pub fn wait(epfd: i32, events: &mut [Event], timeout_ns: Option<u64>) -> i32 {
     if n < 0 { -errno() } else { n }
 }
 
-#[cfg(not(loom))]
+#[cfg(not(model))]
 mod pwait2 {
     use crate::sync::atomic::{AtomicBool, Ordering};
     // epoll_pwait2 (nanoseconds) came with Linux 5.11.
@@ -100,13 +100,13 @@ mod pwait2 {
     }
 }
 
-#[cfg(not(loom))]
+#[cfg(not(model))]
 use pwait2::{forget as forget_pwait2, works as pwait2_works};
-#[cfg(loom)]
+#[cfg(model)]
 fn pwait2_works() -> bool {
     false
 }
-#[cfg(loom)]
+#[cfg(model)]
 fn forget_pwait2() {}
 
 /// A new non-blocking eventfd, or a negative errno.

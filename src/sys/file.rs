@@ -287,7 +287,7 @@ impl fmt::Write for Writer {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(model)))]
 mod tests {
     use super::*;
 

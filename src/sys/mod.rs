@@ -1,25 +1,25 @@
 //! The only door to libc: memory, clock, threads, descriptors.
 
 pub mod clock;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 pub mod environment;
 pub mod epoll;
 pub mod file;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 pub mod fork;
 pub mod futex;
 pub mod locks;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 pub mod membarrier;
 pub mod memory;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 pub mod poll;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 pub mod random;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 pub mod symbol;
 pub mod thread;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 pub mod trim;
 pub mod tsc;
 

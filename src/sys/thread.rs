@@ -57,7 +57,7 @@ pub fn kernel_id() -> u32 {
 /// A number that no other living thread has, at no cost; never 0.
 #[inline(always)]
 pub fn identity() -> usize {
-    #[cfg(all(target_arch = "x86_64", not(loom)))]
+    #[cfg(all(target_arch = "x86_64", not(model)))]
     {
         let p: usize;
         // SAFETY: by the ABI the thread pointer's first word is its own address.
@@ -70,12 +70,12 @@ pub fn identity() -> usize {
         }
         p
     }
-    #[cfg(all(not(target_arch = "x86_64"), not(loom)))]
+    #[cfg(all(not(target_arch = "x86_64"), not(model)))]
     // SAFETY: the location is this thread's own.
     unsafe {
         keel_self_location() as usize
     }
-    #[cfg(loom)]
+    #[cfg(model)]
     unreachable!("models name their threads")
 }
 

@@ -18,13 +18,13 @@ pub struct Home(AtomicU32);
 
 impl Home {
     /// In no queue.
-    #[cfg(not(loom))]
+    #[cfg(not(model))]
     pub const fn new() -> Self {
         Self(AtomicU32::new(NOWHERE))
     }
 
     /// In no queue.
-    #[cfg(loom)]
+    #[cfg(model)]
     pub fn new() -> Self {
         Self(AtomicU32::new(NOWHERE))
     }

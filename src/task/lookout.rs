@@ -34,7 +34,7 @@ pub struct Lookout {
 
 impl Lookout {
     /// Nobody sleeps.
-    #[cfg(not(loom))]
+    #[cfg(not(model))]
     pub const fn new() -> Self {
         Self {
             who: AtomicU32::new(NOBODY),
@@ -44,7 +44,7 @@ impl Lookout {
     }
 
     /// Nobody sleeps.
-    #[cfg(loom)]
+    #[cfg(model)]
     pub fn new() -> Self {
         Self {
             who: AtomicU32::new(NOBODY),
@@ -151,7 +151,7 @@ impl Lookout {
     }
 
     /// In the child of a fork: the thread `me` alone is there, and awake.
-    #[cfg(not(loom))]
+    #[cfg(not(model))]
     pub fn nobody_sleeps(&self) {
         self.asleep.store(0, Ordering::Relaxed);
         self.who.store(NOBODY, Ordering::Relaxed);

@@ -29,46 +29,46 @@
 //!
 //! Nothing here wakes a sleeping thread: what has to be woken is returned.
 
-#[cfg(not(loom))]
+#[cfg(not(model))]
 mod clean;
 pub mod dated;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 mod dump;
 pub mod flags;
 pub mod home;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 pub mod item;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 mod life;
 pub mod lookout;
 pub mod occupied;
 pub mod owned;
 pub mod presence;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 mod profile;
 pub mod request;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 pub mod run;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 mod run_queue;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 pub mod scheduler;
 pub mod state;
 pub mod tick;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 mod timers;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 mod turns;
-#[cfg(not(loom))]
+#[cfg(not(model))]
 mod wakeups;
 
-#[cfg(not(loom))]
+#[cfg(not(model))]
 pub use item::{Head, Process, Task, Tasklet};
 
-#[cfg(not(loom))]
+#[cfg(not(model))]
 pub use engine::{Caller, Config, Pools, Tasks};
 
-#[cfg(not(loom))]
+#[cfg(not(model))]
 mod engine {
     use super::lookout::Lookout;
     use super::presence::Presence;

@@ -22,13 +22,13 @@ pub struct Occupied(AtomicU32);
 
 impl Occupied {
     /// No handler runs.
-    #[cfg(not(loom))]
+    #[cfg(not(model))]
     pub const fn new() -> Self {
         Self(AtomicU32::new(0))
     }
 
     /// No handler runs.
-    #[cfg(loom)]
+    #[cfg(model)]
     pub fn new() -> Self {
         Self(AtomicU32::new(0))
     }

@@ -30,13 +30,13 @@ pub struct Owned(AtomicU32);
 
 impl Owned {
     /// In no list.
-    #[cfg(not(loom))]
+    #[cfg(not(model))]
     pub const fn new() -> Self {
         Self(AtomicU32::new(0))
     }
 
     /// In no list.
-    #[cfg(loom)]
+    #[cfg(model)]
     pub fn new() -> Self {
         Self(AtomicU32::new(0))
     }

@@ -13,13 +13,13 @@ pub struct Presence(AtomicU64);
 
 impl Presence {
     /// Nobody.
-    #[cfg(not(loom))]
+    #[cfg(not(model))]
     pub const fn new() -> Self {
         Self(AtomicU64::new(0))
     }
 
     /// Nobody.
-    #[cfg(loom)]
+    #[cfg(model)]
     pub fn new() -> Self {
         Self(AtomicU64::new(0))
     }

@@ -11,13 +11,13 @@ pub struct Request(AtomicI32);
 
 impl Request {
     /// No request.
-    #[cfg(not(loom))]
+    #[cfg(not(model))]
     pub const fn new() -> Self {
         Self(AtomicI32::new(tick::ETERNITY))
     }
 
     /// No request.
-    #[cfg(loom)]
+    #[cfg(model)]
     pub fn new() -> Self {
         Self(AtomicI32::new(tick::ETERNITY))
     }

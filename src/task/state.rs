@@ -79,13 +79,13 @@ pub enum Unqueued {
 
 impl State {
     /// An idle item with these persistent flags.
-    #[cfg(not(loom))]
+    #[cfg(not(model))]
     pub const fn new(flags: u32) -> Self {
         Self(AtomicU32::new(flags))
     }
 
     /// An idle item with these persistent flags.
-    #[cfg(loom)]
+    #[cfg(model)]
     pub fn new(flags: u32) -> Self {
         Self(AtomicU32::new(flags))
     }
@@ -261,7 +261,7 @@ impl State {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(model)))]
 mod tests {
     use super::*;
 

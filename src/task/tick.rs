@@ -33,7 +33,7 @@ pub fn first(a: i32, b: i32) -> i32 {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(model)))]
 mod tests {
     use super::*;
 
