@@ -19,6 +19,7 @@ pub fn prepare() {
 
 /// The cheap one.
 #[inline(always)]
+#[cfg_attr(any(loom, tsan), track_caller)]
 pub fn light_fence() {
     #[cfg(not(any(model, tsan)))]
     if READY.load(Ordering::Relaxed) {
@@ -29,6 +30,7 @@ pub fn light_fence() {
 }
 
 /// The dear one, about a microsecond.
+#[cfg_attr(any(loom, tsan), track_caller)]
 pub fn heavy_fence() {
     full_fence();
     #[cfg(not(any(model, tsan)))]

@@ -24,14 +24,15 @@ pub use model::{model_point, sleep_on, wake_sleepers};
 pub use rw_lock::RwLock;
 pub use thread_set::ThreadSet;
 
+#[cfg(any(loom, tsan))]
+pub mod weaken;
+#[cfg(any(loom, tsan))]
+pub use weaken as atomic;
 /// The atomic types and [`Ordering`](atomic::Ordering).
+#[cfg(not(any(loom, tsan)))]
 pub mod atomic {
-    #[cfg(not(model))]
+    #[cfg(not(shuttle))]
     pub use core::sync::atomic::{
-        AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering,
-    };
-    #[cfg(loom)]
-    pub use loom::sync::atomic::{
         AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering,
     };
     #[cfg(shuttle)]
@@ -48,7 +49,12 @@ pub mod atomic {
 /// both acquires and releases, which is at least as strong. Shuttle runs one
 /// thread at a time, each of whose accesses all see at once.
 #[inline]
+#[cfg_attr(any(loom, tsan), track_caller)]
 pub fn full_fence() {
+    #[cfg(any(loom, tsan))]
+    if weaken::no_fence(core::panic::Location::caller()) {
+        return;
+    }
     #[cfg(loom)]
     loom::sync::atomic::fence(atomic::Ordering::SeqCst);
     #[cfg(all(not(model), tsan))]

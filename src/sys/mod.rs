@@ -1,7 +1,6 @@
 //! The only door to libc: memory, clock, threads, descriptors.
 
 pub mod clock;
-#[cfg(not(model))]
 pub mod environment;
 pub mod epoll;
 pub mod file;
