@@ -15,7 +15,7 @@ static int run_suite(Suite *s)
 	int failed;
 
 	choose_poller();
-	srunner_run_all(sr, CK_NORMAL);
+	srunner_run_all(sr, CK_ENV);
 	failed = srunner_ntests_failed(sr);
 	srunner_free(sr);
 	return failed ? EXIT_FAILURE : EXIT_SUCCESS;

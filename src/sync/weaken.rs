@@ -46,23 +46,7 @@ fn wanted(here: &Location<'_>) -> Option<&'static [u8]> {
         let number = text[..digits].iter().fold(0, |n, &c| n * 10 + u32::from(c - b'0'));
         text = (number == place).then_some(&text[digits..])?;
     }
-    let half = text.strip_prefix(b":")?;
-    #[cfg(loom)]
-    end_at_first_panic();
-    Some(half)
-}
-
-/// One test that goes red is enough, and the others may take minutes.
-#[cfg(loom)]
-fn end_at_first_panic() {
-    static ONCE: std::sync::Once = std::sync::Once::new();
-    ONCE.call_once(|| {
-        let report = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |why| {
-            report(why);
-            std::process::exit(101);
-        }));
-    });
+    text.strip_prefix(b":")
 }
 
 fn weakened(order: Ordering, half: &[u8]) -> Ordering {
