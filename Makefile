@@ -162,16 +162,18 @@ serve: ## starts the example proxy and leaves it running
 
 # --- checks ----------------------------------------------------------------
 
-SUITES := check-lint check-rust check-loom check-headers check-compile check-install check-c check-pause check-e2e \
-	check-tsan check-asan check-valgrind
+# Several at a time, the longest first. What failed before it could say so counts
+# as one test that failed.
+JOBS   ?= $(shell nproc)
+SUITES := check-valgrind check-tsan check-loom check-asan check-lint check-rust check-c check-e2e check-pause \
+	check-headers check-compile check-install
 .PHONY: $(SUITES)
 
 check: ## every test; the last line adds them up
 	$(Q)tools/deps.sh check
 	$(Q)rm -rf build/tally && mkdir -p build/tally
-	$(Q)for suite in $(SUITES); do \
-		$(MAKE) --no-print-directory $$suite || [ -e build/tally/$$suite ] || echo 0 1 0 > build/tally/$$suite; \
-	done
+	$(Q)$(MAKE) --no-print-directory -k -j $(JOBS) $(SUITES) || true
+	$(Q)for suite in $(SUITES); do [ -e build/tally/$$suite ] || echo 0 1 0 > build/tally/$$suite; done
 	@tools/tally.sh build/tally
 
 lint: ## formatting, clippy with warnings denied, the rules of the house
@@ -188,9 +190,14 @@ check-loom: ## every interleaving of the models
 	$(Q)CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/loom RUSTFLAGS='--cfg loom' \
 		tools/suite.sh $@ $(if $(LOOM),$(CARGO) test --profile model $(LOOM),echo no models yet)
 
-.PHONY: mutants
-mutants: ## puts known bugs back, and sees the tests that are to catch them (not part of check)
-	$(Q)tools/mutants.sh
+.PHONY: mutants orderings
+mutants: orderings ## puts known bugs back, one at a time, and sees the tests that are to catch them (not part of check)
+	$(Q)JOBS=$(JOBS) tools/mutants.sh
+
+orderings: ## takes away each ordering in turn, and sees models or ThreadSanitizer miss it (part of mutants)
+	$(Q)CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/loom RUSTFLAGS='--cfg loom' $(CARGO) test --quiet --profile model --no-run $(LOOM)
+	$(Q)$(MAKE) --no-print-directory SANITIZE=thread $$(tools/orderings.pl --programs)
+	$(Q)MODELS=$(CARGO_TARGET_DIR)/loom/model/deps JOBS=$(JOBS) LD_LIBRARY_PATH=build/tsan/stage/usr/lib tools/orderings.pl
 
 check-headers: $(BUILD)/whole.a ## include/keel/ is what src/abi/ says
 	$(Q)tools/suite.sh $@ tools/headers.sh $(BUILD)/include/keel include/keel

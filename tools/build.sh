@@ -2,6 +2,8 @@
 # build.sh BUILD [cargo's options]: the Rust half of the libraries.
 # Leaves BUILD/whole.a and BUILD/include/keel/*.h, touched only on a change.
 set -eu
+# Cargo is not one of make's children, and would complain of its job server.
+unset MAKEFLAGS MFLAGS
 build=$1
 shift
 mkdir -p "$build/include/keel"

@@ -1,10 +1,10 @@
 #!/usr/bin/perl
-# orderings.pl [--list|--models] [FILE…]: takes every ordering stronger than Relaxed, and
+# orderings.pl [--list|--programs|--models] [FILE…]: takes every ordering stronger than Relaxed, and
 # every fence, away from the sources in turn (each half of AcqRel alone), and
 # sees a test turn red: an engine's models, then C programs under
 # ThreadSanitizer. No build is made for each: src/sync/weaken.rs reads which one
-# it is. MODELS and PROGRAMS are the directories with the tests, already built
-# (`make mutants` does it); JOBS how many run at a time. A site whose comment
+# it is. MODELS is where the models are, built already, as the
+# C programs are (`make mutants` does it); JOBS how many run at a time. A site whose comment
 # says "UNSEEN: why" is known to be missed by all, and has to be.
 use strict;
 use warnings;
@@ -12,7 +12,7 @@ use warnings;
 my $list = @ARGV && $ARGV[0] eq '--list' && shift;
 my $models_alone = @ARGV && $ARGV[0] eq '--models' && shift;
 my $models   = $ENV{MODELS}   || 'target/loom/model/deps';
-my $programs = $ENV{PROGRAMS} || 'build/tsan/c-tests';
+my $programs = 'build/tsan/c-tests';
 my $jobs     = $ENV{JOBS}     || 2;
 my $limit    = $ENV{LIMIT}    || 300;
 my $log      = 'build/mutants/orderings';
@@ -41,6 +41,8 @@ sub sites {
 	my $text = $whole;
 	$text =~ s/^#\[cfg\((?:all\(|any\()?test[,)].*//ms;
 	$text =~ s{(//[^\n]*)}{' ' x length $1}ge;
+	# What models alone have.
+	$text =~ s/(#\[cfg\((?:loom|model|shuttle)\)\]\s*(?:[^;{}]*;|[^;{}]*(\{(?:[^{}]++|(?2))*\})))/$1 =~ s{[^\n]}{ }gr/ge;
 	my @found;
 	my $add = sub {
 		my ($at, $op, $order, @halves) = @_;
@@ -75,6 +77,11 @@ sub sites {
 	return @found;
 }
 
+if (@ARGV && $ARGV[0] eq '--programs') {
+	my %all = map { ($_ => 1) } map { @{ $_->[2] } } @askers;
+	print "build/tsan/c-tests/$_\n" for sort keys %all;
+	exit;
+}
 my @files = @ARGV;
 if (!@files) {
 	@files = grep { !m{^src/(?:sync/(?:weaken|mod|asymmetric|model)|callout/pause)\.rs$|/tests\.rs$} } split /\n/, `find src -name '*.rs' | sort`;
@@ -106,12 +113,19 @@ sub red {
 	die "$last: no end in $limit s\n";
 }
 
+# Whether models have a file at all.
+sub in_models {
+	my ($dir, $name) = $_[0] =~ m{(.*)/(\w+)\.rs$};
+	my $parent = $name eq 'mod' ? slurp($dir =~ s{/\w+$}{/mod.rs}r) : slurp("$dir/mod.rs");
+	return $parent !~ /#\[cfg\(not\(model\)\)\]\n(?:pub(?:\([^)]*\))? )?mod $name;/;
+}
+
 # The first test that turns red, or nothing.
 sub ask {
 	my ($site, $out) = @_;
 	my ($asker) = grep { index($site->{file}, $_->[0]) == 0 } @askers or die "nobody to ask about $site->{file}\n";
 	$ENV{KEEL_WEAKEN} = "$site->{file}:$site->{line}:$site->{column}:$site->{half}";
-	for my $model (@{ $asker->[1] }) {
+	for my $model (in_models($site->{file}) ? @{ $asker->[1] } : ()) {
 		my $program = newest($model) or die "no loom_$model in $models\n";
 		my $by = red($program, $out);
 		return "loom_${model}::$by" if $by ne '';

@@ -4,6 +4,8 @@
 # tests by the closing lines of cargo, of the check library and of TAP, and
 # leaves "passed failed skipped" in build/tally/NAME.
 set -u
+# Cargo is not one of make's children, and would complain of its job server.
+unset MAKEFLAGS MFLAGS
 name=$1
 shift
 mkdir -p build/tally build/log

@@ -43,7 +43,9 @@ fn wanted(here: &Location<'_>) -> Option<&'static [u8]> {
     for place in [here.line(), here.column()] {
         text = text.strip_prefix(b":")?;
         let digits = text.iter().take_while(|c| c.is_ascii_digit()).count();
-        let number = text[..digits].iter().fold(0, |n, &c| n * 10 + u32::from(c - b'0'));
+        let number = text[..digits]
+            .iter()
+            .fold(0, |n, &c| n * 10 + u32::from(c - b'0'));
         text = (number == place).then_some(&text[digits..])?;
     }
     text.strip_prefix(b":")
