@@ -3,7 +3,7 @@
 
 use keel::runtime::sleep::{Sleeper, Wake};
 use keel::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
-use keel::sync::{Mutex, UnsafeCell};
+use keel::sync::{Mutex, UnsafeCell, model_point};
 use keel::task::dated::{Dated, Place};
 use keel::task::flags::*;
 use keel::task::home::Home;
@@ -663,6 +663,45 @@ fn task_9_home_word_names_the_lock() {
         for q in &w.queues {
             assert_eq!(*q.lock(), 0);
         }
+    });
+}
+
+/// Whoever finds a task in no queue may free it: the node's last use, by who
+/// unlinked it, comes before.
+// SHOWS: INV-36
+#[test]
+fn a_task_in_no_queue_may_be_freed() {
+    explore(None, || {
+        struct World {
+            home: Home,
+            node: UnsafeCell<i32>,
+            queue: Mutex<()>,
+        }
+        fn unlink(w: &World) {
+            if let Some((k, _queue)) = w.home.lock(|_| &w.queue) {
+                // SAFETY: the lock protects the node; loom checks.
+                w.node.with_mut(|n| unsafe { *n += 1 });
+                w.home.leave(k);
+            }
+        }
+        let w = Arc::new(World {
+            home: Home::new(),
+            node: UnsafeCell::new(0),
+            queue: Mutex::new(()),
+        });
+        let _ = w.home.lock_or_claim(|| 0, |_| &w.queue);
+        let other = w.clone();
+        let t = thread::spawn(move || {
+            unlink(&other);
+            model_point();
+        });
+        model_point();
+        unlink(&w);
+        if !w.home.is_filed() {
+            // SAFETY: in no queue, as after a task's destruction; loom checks.
+            w.node.with_mut(|n| unsafe { *n = -1 });
+        }
+        t.join().unwrap();
     });
 }
 
