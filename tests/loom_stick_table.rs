@@ -1034,3 +1034,44 @@ fn a_look_while_the_index_shrinks_and_grows() {
         assert!(matches!(c.find(MAIN, 1), Find::Found(_)));
     });
 }
+
+/// What a holder did with an entry comes before its burial, whichever way it
+/// gave its reference back.
+// SHOWS: INV-90, INV-91
+#[test]
+fn a_burial_comes_after_what_holders_did() {
+    fn bury(entry: &(Life, UnsafeCell<i32>)) {
+        if entry.0.end(1, |_| true) == Bury::Buried {
+            // SAFETY: buried, which frees it; loom checks.
+            entry.1.with_mut(|data| unsafe { *data = 2 });
+        }
+    }
+    let ways: [fn(&(Life, UnsafeCell<i32>)); 3] = [
+        |entry| {
+            let _ = entry.0.touch(NOW as u32 + 60, true);
+        },
+        |entry| {
+            let _ = entry.0.release();
+        },
+        bury,
+    ];
+    for leave in ways {
+        explore("a_burial_comes_after_what_holders_did", None, move || {
+            let entry = Arc::new((Life::new(NOW as u32), UnsafeCell::new(0)));
+            for _ in 0..2 {
+                assert_eq!(entry.0.take(), Take::Held);
+            }
+            let held = entry.clone();
+            let holder = thread::spawn(move || {
+                // SAFETY: who holds it may use it, under a lock that its data
+                // has; loom checks. The other one does not.
+                held.1.with_mut(|data| unsafe { *data = 1 });
+                leave(&held);
+                model_point();
+            });
+            model_point();
+            bury(&entry);
+            holder.join().unwrap();
+        });
+    }
+}

@@ -55,14 +55,15 @@ impl Readers {
     #[inline(always)]
     pub fn look(&self, tid: usize) -> Looking<'_> {
         let note = &self.notes[tid];
-        // PAIRS: stamp's AcqRel: in a younger epoch what was unlinked before
-        // it is not found.
-        let epoch = self.epoch.load(Ordering::Acquire);
+        // In a younger epoch what was unlinked before it is not found: the fences
+        // below and in stamp see to that.
+        let epoch = self.epoch.load(Ordering::Relaxed);
         // PAIRS: is_over's Acquire: whoever sees this and not the end of the
         // look before knows that it ended.
         note.0.store(epoch, Ordering::Release);
         // PAIRS: stamp's heavy_fence: either this note is seen by `is_over`,
-        // or this thread sees that things were unlinked.
+        // or this thread sees that things were unlinked; and who saw a younger
+        // epoch sees it, too.
         light_fence();
         Looking(note)
     }
@@ -71,8 +72,7 @@ impl Readers {
     pub fn stamp(&self) -> Stamp {
         // PAIRS: look's light_fence.
         heavy_fence();
-        // PAIRS: look's Acquire.
-        Stamp(self.epoch.fetch_add(1, Ordering::AcqRel))
+        Stamp(self.epoch.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Whether nobody can see any more what was unlinked before `stamp`.
