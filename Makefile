@@ -190,6 +190,12 @@ check-loom: ## every interleaving of the models
 	$(Q)CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/loom RUSTFLAGS='--cfg loom' \
 		tools/suite.sh $@ $(if $(LOOM),$(CARGO) test --profile model $(LOOM),echo no models yet)
 
+SHUTTLE := $(patsubst tests/%.rs,--test %,$(wildcard tests/shuttle_*.rs))
+.PHONY: check-shuttle
+check-shuttle: ## eight threads in the engines' protocols, random schedules
+	$(Q)CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/shuttle RUSTFLAGS='--cfg shuttle' \
+		tools/suite.sh $@ $(CARGO) test --profile model $(SHUTTLE)
+
 .PHONY: mutants orderings
 mutants: orderings ## puts known bugs back, one at a time, and sees the tests that are to catch them (not part of check)
 	$(Q)JOBS=$(JOBS) tools/mutants.sh
