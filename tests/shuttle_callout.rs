@@ -314,7 +314,7 @@ impl World {
 #[test]
 fn armings_end_once_and_nothing_runs_after_a_drain() {
     const { assert!(THREADS > CPUS) };
-    explore(60, || {
+    explore(|| {
         let w = World::new();
         together(&w, World::live);
         w.check();

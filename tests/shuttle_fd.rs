@@ -159,7 +159,7 @@ impl Shared {
 /// SHOWS: INV-60, INV-61, INV-62, INV-65, INV-84, INV-85
 #[test]
 fn each_life_is_closed_once_and_under_nobodys_hands() {
-    explore(400, || {
+    explore(|| {
         let w = Shared::new();
         (0..2).for_each(|n| w.insert(n));
         together(&w, Shared::live);
@@ -221,7 +221,7 @@ impl Idle {
 /// SHOWS: INV-60, INV-62, INV-63, INV-64, FD-3
 #[test]
 fn a_descriptor_that_is_taken_over_has_one_user() {
-    explore(400, || {
+    explore(|| {
         let w = Arc::new(Idle {
             fd: Fd::new(),
             lock: RwLock::new(false),
@@ -390,7 +390,7 @@ impl Polling {
 /// SHOWS: INV-60, INV-66, INV-67, INV-69, FD-4, FD-15, FD-16
 #[test]
 fn every_poller_learns_of_every_wish() {
-    explore(400, || {
+    explore(|| {
         let w = Arc::new(Polling {
             fd: Fd::new(),
             ours: RwLock::new(false),

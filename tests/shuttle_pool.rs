@@ -174,7 +174,7 @@ impl World {
 }
 
 fn conserved(lists: fn() -> Lists) {
-    explore(250, move || {
+    explore(move || {
         let world = World::new(lists());
         for n in 0..THREADS {
             world.system.lock().unwrap().retain(|&m| m != n);

@@ -161,7 +161,7 @@ impl World {
 /// SHOWS: INV-46, INV-47
 #[test]
 fn loops_sleep_through_nothing_and_are_alone_when_isolated() {
-    explore(120, || {
+    explore(|| {
         let world = World::new();
         together(&world, World::run);
         assert!(world.loops.iter().all(|l| l.inbox.is_empty()));
@@ -276,7 +276,7 @@ impl Watch {
 /// SHOWS: INV-38, INV-46
 #[test]
 fn the_earliest_date_is_reckoned_with_by_somebody() {
-    explore(400, || {
+    explore(|| {
         let watch = Watch::new();
         together(&watch, Watch::live);
         watch.check();

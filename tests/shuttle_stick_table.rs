@@ -113,7 +113,7 @@ impl Crowd {
 /// SHOWS: INV-90, INV-91, INV-92, INV-94, INV-96, INV-97, INV-98, INV-104, INV-114, STK-1, STK-7
 #[test]
 fn entries_are_freed_once_unheld_and_the_table_never_loses_its_date() {
-    explore(250, || {
+    explore(|| {
         let w = Crowd::new();
         together(&w, Crowd::live);
         w.unique();

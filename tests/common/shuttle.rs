@@ -12,10 +12,13 @@ use std::sync::Arc;
 
 pub const THREADS: usize = 8;
 
+/// Schedules of each kind.
+const ITERATIONS: usize = 2000;
+
 /// Switches that PCT makes beside those for threads that wait.
 const SWITCHES: usize = 4;
 
-pub fn explore(iterations: usize, scenario: impl Fn() + Send + Sync + 'static) {
+pub fn explore(scenario: impl Fn() + Send + Sync + 'static) {
     let scenario = Arc::new(scenario);
     if let Some(file) = std::env::var_os("SHUTTLE_REPLAY") {
         let replay = ReplayScheduler::new_from_file(file).expect("SHUTTLE_REPLAY");
@@ -23,7 +26,7 @@ pub fn explore(iterations: usize, scenario: impl Fn() + Send + Sync + 'static) {
     }
     let iterations = match std::env::var("SHUTTLE_ITERATIONS") {
         Ok(n) => n.parse().expect("SHUTTLE_ITERATIONS"),
-        Err(_) => iterations,
+        Err(_) => ITERATIONS,
     };
     run(RandomScheduler::new(iterations), scenario.clone());
     run(PctScheduler::new(SWITCHES, iterations), scenario);
