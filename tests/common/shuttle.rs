@@ -41,14 +41,10 @@ fn run(scheduler: impl Scheduler + 'static, scenario: Arc<impl Fn() + Send + Syn
 }
 
 /// Eight threads do `f` with what they share, and end; what each returned.
-pub fn together<W: 'static, R: 'static>(
+pub fn together<W: Send + Sync + 'static, R: Send + 'static>(
     world: &Arc<W>,
     f: impl Fn(&W, usize) -> R + Send + Sync + 'static,
-) -> Vec<R>
-where
-    W: Send + Sync,
-    R: Send,
-{
+) -> Vec<R> {
     let f = Arc::new(f);
     let threads: Vec<_> = (0..THREADS)
         .map(|me| {
