@@ -6,6 +6,7 @@
 
 use keel::stick_table::freq_ctr::{Clock, FreqCtr, Values};
 use keel::sync::atomic::{AtomicU32, Ordering};
+use keel::sync::model_point;
 use loom::sync::Arc;
 use loom::thread;
 
@@ -173,5 +174,25 @@ fn a_reader_is_not_before_the_period() {
             "a total of {total}"
         );
         other.join().unwrap();
+    });
+}
+
+/// Who sees the new period sees its counts (INV-122).
+#[test]
+fn a_snapshot_is_of_one_period() {
+    model(|| {
+        let w = World::new(5, 9, 110);
+        let a = w.clone();
+        let rotates = thread::spawn(move || {
+            a.event(110);
+            model_point();
+        });
+        model_point();
+        let seen = w.counter.snapshot();
+        assert!(
+            [values(100, 5, 9), values(110, 1, 5)].contains(&seen),
+            "{seen:?}"
+        );
+        rotates.join().unwrap();
     });
 }

@@ -10,6 +10,7 @@ mod table;
 use core::sync::atomic::{AtomicUsize as Count, Ordering::Relaxed};
 use keel::stick_table::expiry::NEVER;
 use keel::stick_table::index::{Find, Index, Segments};
+use keel::stick_table::life::{Bury, Life, Take};
 use keel::stick_table::readers::{Readers, Stamp};
 use keel::sync::{Mutex, UnsafeCell, model_point};
 use loom::sync::Arc;
@@ -604,6 +605,25 @@ fn a_look_during_insertion_and_removal() {
         other.join().unwrap();
         assert!(matches!(c.find(MAIN, 2), Find::Found(_)));
         assert_eq!(c.find(MAIN, 1), Find::Absent);
+    });
+}
+
+/// What stands behind a removed entry was complete as well, for who gets there
+/// by the removal's link alone.
+// SHOWS: INV-94
+#[test]
+fn a_look_past_a_removal() {
+    explore("a_look_past_a_removal", Some(3), || {
+        let c = Chains::new(&[0, 0]);
+        let other = with(&c, |c| {
+            c.insert(0);
+            c.insert(1);
+            c.remove(1);
+            model_point();
+        });
+        let _ = c.find(MAIN, 0);
+        other.join().unwrap();
+        assert!(matches!(c.find(MAIN, 0), Find::Found(_)));
     });
 }
 

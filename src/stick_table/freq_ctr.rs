@@ -76,6 +76,7 @@ impl FreqCtr {
     pub fn update(&self, period: u32, events: u32, clock: impl Clock) -> u32 {
         if let Some(now) = clock.near() {
             // PAIRS: finish's Release: who knows the new period adds to it.
+            // UNSEEN: to loom an addition never comes before an earlier look.
             let start = self.start.load(Ordering::Acquire);
             if now.wrapping_sub(start & !ROTATING) < period {
                 return self.add(events);

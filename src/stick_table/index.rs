@@ -269,11 +269,14 @@ impl Index {
         }
         let splits = self.splits.load(Ordering::Relaxed);
         self.splits.store(splits + 1, Ordering::Relaxed);
+        // PAIRS: find's Acquire, here and below.
+        // UNSEEN: the index is empty, nothing can be missed; as in grow.
         self.buckets.store(FIRST, Ordering::Release);
         let rest = core::array::from_fn(|k| match k {
             0 => ptr::null_mut(),
             _ => self.segments[k].swap(ptr::null_mut(), Ordering::Relaxed),
         });
+        // UNSEEN: as above.
         self.splits.store(splits + 2, Ordering::Release);
         Some(Segments(rest))
     }
