@@ -58,6 +58,8 @@
 //! Words that are off take no room (`shape.rs`). The links of a free object lie
 //! over its start and may lie over the tag, over nothing else (INV-8). Seals
 //! (`seal.rs`) leave the links out while an object is in the shared list.
+//!
+#![doc = include_str!("invariants.md")]
 
 pub mod buckets;
 pub mod shared;
@@ -103,7 +105,6 @@ mod shape;
 #[cfg(not(model))]
 mod system;
 
-#[cfg(not(model))]
 #[cfg(not(model))]
 pub use debug_help::Parsed;
 #[cfg(not(model))]

@@ -22,34 +22,15 @@
 //! - Chains, wheel, number of entries: under the shard's lock. Order: shard,
 //!   then the expiry's lock or the updates' lock, neither of which is held
 //!   when a shard's is taken. The updates' lock is taken with no shard's held.
-//! - The date: whoever holds a reference, in one word with the count. A later date needs nothing else,
-//!   since its place in the wheel is earlier; an earlier one is filed under the
-//!   shard's lock by who wrote it.
+//! - The date: whoever holds a reference, in one word with the count. A later
+//!   date needs nothing else, since its place in the wheel is earlier; an
+//!   earlier one is filed under the shard's lock by who wrote it.
 //! - The key: before the entry is stored, by its owner. Data: under the entry's
 //!   lock, with a reference.
 //! - Memory is freed under no lock, and not before [`readers`] says that nobody
 //!   can see it.
 //!
-//! # Invariants
-//! The numbers INV-n are the specification's.
-//! - INVARIANT 1: an entry is buried by one step from "nobody holds it", by who
-//!   holds its shard's lock and unlinks it before giving that back (INV-90,
-//!   -91, -114). Everything that finds entries without the lock takes a
-//!   reference by a step that a burial makes fail.
-//! - INVARIANT 2: a stored entry is in the index once, under its canonical key
-//!   (INV-94, -95), and in the wheel at a place not after its date, but for
-//!   those in use that were met when they had expired or when room was made:
-//!   they are met again within a second, or a lifetime (INV-96, -101).
-//! - INVARIANT 3: the table's task runs by the first place in any wheel
-//!   (INV-97); its date and its queueing change under one lock (INV-98).
-//! - INVARIANT 4: `current` counts what is allocated and not buried, and is
-//!   not above `size` at rest (INV-93, -108).
-//! - INVARIANT 5: dates are compared by their distance from now (INV-99).
-//! - INVARIANT 6: a walk of the expiry or of an eviction is bounded, and its
-//!   limit tested before a node is taken (INV-100, STK-20).
-//! - INVARIANT 7: an update has one place at most, and is forgotten before its
-//!   entry is freed (INV-104, -105).
-//! - Counters: INV-120 to -126, in [`freq_ctr`] and [`swrate`].
+#![doc = include_str!("invariants.md")]
 
 #[cfg(not(model))]
 mod batch;

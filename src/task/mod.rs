@@ -20,14 +20,9 @@
 //!   whoever runs meanwhile.
 //! * Class lists and `current`: the owner thread.
 //!
-//! # Invariants (numbers of the specification)
-//! INV-30, 31, 32, 33, 34, 41, 48, 49, 57: [`state`]; INV-30 of tasklets:
-//! [`occupied`] and [`owned`]. INV-35, 36, 39, 40:
-//! [`dated`], [`timers`] and [`home`]. INV-37, 38, 42, 55: [`timers`]. INV-43, 45, 50, 52:
-//! [`run`] and [`profile`]. INV-51: [`run_queue`]. INV-46 is kept by the runtime's sleep
-//! protocol; [`Tasks::has_work`] is its re-check.
-//!
 //! Nothing here wakes a sleeping thread: what has to be woken is returned.
+//!
+#![doc = include_str!("invariants.md")]
 
 #[cfg(not(model))]
 mod clean;
