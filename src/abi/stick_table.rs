@@ -418,6 +418,7 @@ pub(super) fn unpublish() {
 }
 
 // Panics if peers use the table.
+// KEEPS: INV-113
 unsafe fn unused(head: *mut Head, what: &str) {
     // SAFETY: the caller's tables are valid.
     let uses = unsafe { (*head).refcnt };

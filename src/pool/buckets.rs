@@ -54,6 +54,7 @@ impl Buckets {
 
     /// Takes a cluster from one of the first `count` buckets, a power of two,
     /// and says from which: from number `first`, or else from one other.
+    // KEEPS: INV-17
     pub fn pop(&self, count: usize, first: usize) -> Option<(usize, Cluster)> {
         if count == 1 {
             return self.each[0].list.pop().map(|cluster| (0, cluster));
@@ -99,6 +100,7 @@ impl Buckets {
 
     /// Any of the first `count` buckets but `at`: another one each time, or
     /// what lies in the rest would be found by nobody (POOL-9).
+    // KEEPS: INV-17
     fn other(&self, at: usize, count: usize) -> usize {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         // Hashed: threads that take turns would each have their own few.
@@ -118,6 +120,7 @@ impl Buckets {
 
     /// The number of used objects, counted in the first `count` buckets. Not a
     /// snapshot: what moves from one to another meanwhile may be missed.
+    // KEEPS: INV-16
     pub fn used(&self, count: usize) -> u64 {
         let each = self.each[..count].iter();
         let sum = each.fold(0u64, |sum, b| {
@@ -138,6 +141,7 @@ mod tests {
         assert_eq!(wanted, [1, 1, 1, 2, 2, 4, 4, 8, 8, 16]);
     }
 
+    // SHOWS: INV-17
     #[test]
     fn pool_9_10_the_other_bucket_is_any_other() {
         let bucket = || Bucket {

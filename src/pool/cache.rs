@@ -34,6 +34,7 @@ const LAST_CAPACITY: u32 = 1 << 28;
 
 /// Its thread alone changes it; others may read its length. All-zero is a
 /// closed, empty cache.
+// KEEPS: INV-2, INV-6
 #[repr(C, align(64))]
 pub(super) struct Cache {
     hot: AtomicPtr<u8>,
@@ -398,6 +399,7 @@ mod tests {
         assert!(!cache.push_fast(object(1), 0));
     }
 
+    // SHOWS: INV-7
     #[test]
     fn an_open_cache_is_a_deque_that_keeps_to_its_room() {
         random_walk(true);

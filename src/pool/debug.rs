@@ -17,6 +17,7 @@ pub(super) const UAF: u32 = 0x200;
 pub(super) const BACKUP: u32 = 0x400;
 
 /// Words that alloc and free have to look at.
+// KEEPS: INV-22
 pub(super) const SLOW: u32 = !(DONT_MERGE | NO_GLOBAL);
 
 /// What the words say.

@@ -116,6 +116,7 @@ impl Row {
         by_key.then(self.place.cmp(&other.place))
     }
 
+    // KEEPS: INV-21
     fn bytes(&self) -> u64 {
         self.allocated.saturating_mul(self.size)
     }
@@ -167,6 +168,7 @@ impl<'a, W: Write> Table<'a, W> {
         })
     }
 
+    // KEEPS: INV-28
     fn row(&mut self, registry: &Registry, row: &Row) -> fmt::Result {
         if !self.view.selects(row) {
             return Ok(());
@@ -201,6 +203,7 @@ impl<'a, W: Write> Table<'a, W> {
         result
     }
 
+    // KEEPS: INV-28
     fn end(self) -> fmt::Result {
         if self.lines < self.pools {
             writeln!(self.out, "  (limited to the first {} entries)", self.lines)?;
@@ -378,6 +381,7 @@ mod tests {
         assert!(registry.list.lock().is_empty());
     }
 
+    // SHOWS: INV-28
     #[test]
     fn pool_34_every_pool_has_its_line() {
         let registry = Registry::new();
@@ -409,6 +413,7 @@ mod tests {
         end(&registry);
     }
 
+    // SHOWS: INV-28
     #[test]
     fn pool_34_the_note_stands_where_something_was_left_out() {
         let registry = Registry::new();
@@ -436,6 +441,7 @@ mod tests {
         end(&registry);
     }
 
+    // SHOWS: INV-28
     #[test]
     fn pool_37_every_order_with_every_filter() {
         let registry = Registry::new();
@@ -504,6 +510,7 @@ mod tests {
         end(&registry);
     }
 
+    // SHOWS: INV-21, INV-28
     #[test]
     fn pool_33_figures_are_unsigned_and_64_bits_wide() {
         let registry = Registry::new();

@@ -15,6 +15,7 @@ impl Registry {
     /// Every pool down to its `minavail`, then the libc heap. The calling
     /// thread's caches are emptied at once, those of the others when they next
     /// call [`poll_gc`](Self::poll_gc).
+    // KEEPS: INV-13
     pub fn gc(&self, local: Option<&Local>) {
         let epoch = self
             .gc_epoch
@@ -93,6 +94,7 @@ impl Head {
     }
 
     /// Gives every object of the shared list to the system.
+    // KEEPS: INV-5, INV-26
     pub(super) fn empty_shared(&self) {
         let mut objects = [ptr::null_mut(); CLUSTER_MAX];
         for cluster in self.shared.take_all() {
@@ -104,7 +106,8 @@ impl Head {
         }
     }
 
-    /// Gives shared objects to the system until `minavail` are left (INV-12).
+    /// Gives shared objects to the system until `minavail` are left.
+    // KEEPS: INV-12
     fn trim(&self) {
         let mut objects = [ptr::null_mut(); CLUSTER_MAX];
         for bucket in 0..self.buckets() {
@@ -130,6 +133,7 @@ impl Head {
     /// Counts up to `most` objects less as allocated, as far as more than
     /// `minavail` are free, and says how many. Two threads in gc cannot both
     /// claim the last one too many.
+    // KEEPS: INV-12
     fn claim_excess(&self, most: u64) -> usize {
         let used = self.snapshot().1;
         let floor = u64::from(self.minavail());

@@ -12,6 +12,7 @@ use core::ptr;
 
 /// A pool. The first five fields are C's `struct pool_head`; the user may set
 /// `minavail` and `limit` at any time.
+// KEEPS: INV-20
 #[repr(C, align(64))]
 pub struct Head {
     pub(super) name: [c_char; 12],

@@ -99,8 +99,9 @@ impl List {
     }
 
     /// Moves a pool that grew. A pinned one has to wait, or who walks the list
-    /// from there would leave others out. WINDOW: who is elsewhere may meet the
-    /// pool a second time, at its new place; a sorted dump pins all at once.
+    /// from there would leave others out.
+    // WINDOW(grown-pool-moves): who is elsewhere may meet the pool a second
+    // time, at its new place; a sorted dump pins all at once.
     pub(super) fn put_in_place(&mut self, pool: *mut Head) {
         let links = self.links(pool);
         links.misplaced = links.pins > 0;
@@ -152,6 +153,7 @@ impl List {
 ///
 /// # Safety
 /// The pool is in no list, has no pin, and none of its objects is in use.
+// KEEPS: INV-19
 pub(super) unsafe fn bury(pool: *mut Head) {
     if pool.is_null() {
         return;

@@ -15,11 +15,12 @@ impl Head {
         (live, !live)
     }
 
-    /// Marks an object that is about to be handed out (INV-10). `from` is the
+    /// Marks an object that is about to be handed out. `from` is the
     /// return address of the call; 0: keel's own.
     ///
     /// # Safety
     /// `object` is one of this pool, in the caller's hands.
+    // KEEPS: INV-9, INV-10
     pub(super) unsafe fn mark_live(&self, object: *mut u8, from: usize) {
         // SAFETY: both words are part of the object's memory.
         unsafe {
@@ -32,10 +33,11 @@ impl Head {
         }
     }
 
-    /// Checks and withdraws the marks of an object that comes back (INV-9).
+    /// Checks and withdraws the marks of an object that comes back.
     ///
     /// # Safety
     /// As the caller of free promises; this is where broken promises show.
+    // KEEPS: INV-9
     pub(super) unsafe fn mark_free(&self, object: *mut u8, from: usize, registry: &Registry) {
         // SAFETY: the words are part of the object's memory if the promise was
         // kept; if not, this reads what lies there, as a debugging aid has to.
@@ -61,10 +63,11 @@ impl Head {
     }
 
     /// Fills an object that is about to be handed out. Zero beats poison;
-    /// both cover exactly `size` bytes (INV-23).
+    /// both cover exactly `size` bytes.
     ///
     /// # Safety
     /// `object` is one of this pool, in the caller's hands.
+    // KEEPS: INV-23
     pub(super) unsafe fn fill(&self, object: *mut u8, flags: u32) {
         let byte = if flags & super::POOL_F_MUST_ZERO != 0 {
             0

@@ -35,6 +35,7 @@ impl Want {
     }
 
     /// A new pool; None for lack of memory.
+    // KEEPS: INV-20
     pub(super) fn build(&self) -> Option<NonNull<Head>> {
         let area = memory::alloc_zeroed(size_of::<Head>(), mem::align_of::<Head>());
         let pool = NonNull::new(area.cast::<Head>())?;
@@ -69,6 +70,7 @@ impl List {
 
     /// Finds the pool that serves `want` best, makes it as large as is wanted,
     /// and counts one user more.
+    // KEEPS: INV-18
     pub(super) fn join(&mut self, want: &Want, spare: &mut Spare) -> Option<NonNull<Head>> {
         let mut best: Option<(Fit, *mut Head)> = None;
         let mut pool = self.next_alive(ptr::null_mut());
@@ -112,6 +114,7 @@ impl List {
     }
 
     /// How well `pool` can serve `want`, if it can.
+    // KEEPS: INV-18
     fn fit(&mut self, pool: *mut Head, want: &Want) -> Option<Fit> {
         // SAFETY: in the list.
         let head = unsafe { &*pool };
@@ -244,6 +247,7 @@ mod tests {
         end(&registry);
     }
 
+    // SHOWS: INV-18
     #[test]
     fn who_joins_with_an_exact_size_keeps_it() {
         let registry = Registry::new();
@@ -259,6 +263,7 @@ mod tests {
         end(&registry);
     }
 
+    // SHOWS: INV-18
     #[test]
     fn a_pool_that_was_used_neither_grows_nor_takes_other_sizes() {
         let registry = Registry::new();
@@ -289,6 +294,40 @@ mod tests {
             }
         });
         assert_eq!(sizes(&registry), [1008, 1024, 5024, 5040]);
+        end(&registry);
+    }
+
+    /// Who walks the list meets it twice; who pins all at once does not.
+    // SHOWS: WINDOW(grown-pool-moves)
+    #[test]
+    fn a_pool_that_grows_behind_a_walk_is_met_again() {
+        let two = || {
+            let registry = Registry::new();
+            make(&registry, 1000, 0, MEM_F_SHARED);
+            make(&registry, 1008, 0, 0);
+            registry
+        };
+        let registry = two();
+        let mut met = Vec::new();
+        registry.visit(|pool| {
+            met.push(ptr::from_ref(pool));
+            if met.len() == 2 {
+                make(&registry, 1015, 0, MEM_F_SHARED);
+            }
+        });
+        assert_eq!(met, [met[0], met[1], met[0]]);
+        assert_eq!(sizes(&registry), [1008, 1024]);
+        end(&registry);
+
+        let registry = two();
+        let mut pinned = Vec::new();
+        assert_eq!(registry.pin_all(2, |_, pool, _| pinned.push(pool)), 2);
+        make(&registry, 1015, 0, MEM_F_SHARED);
+        assert_eq!(sizes(&registry), [1024, 1008]);
+        for pool in pinned {
+            registry.unpin(pool.cast_mut());
+        }
+        assert_eq!(sizes(&registry), [1008, 1024]);
         end(&registry);
     }
 

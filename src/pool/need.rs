@@ -21,7 +21,8 @@ pub(super) const ALLOC_WEIGHT: u64 = SAMPLES / 4;
 
 /// The sum after `weight` samples of `value`. The sum's share is taken off
 /// before anything is added, so it can neither wrap below zero nor pass
-/// `SAMPLES` times the largest value (INV-15).
+/// `SAMPLES` times the largest value.
+// KEEPS: INV-15
 pub(super) fn feed(sum: u64, value: u64, weight: u64) -> u64 {
     debug_assert!(weight <= SAMPLES);
     sum - (sum * weight).div_ceil(SAMPLES) + value * weight
@@ -33,7 +34,8 @@ pub(super) fn average(sum: u64) -> u64 {
 }
 
 /// How many objects that leave a cache may go to the shared list; the others
-/// go to the system (INV-11).
+/// go to the system.
+// KEEPS: INV-11
 pub(super) fn releasable(allocated: u64, used: u64, needed_sum: u64, minavail: u64) -> u64 {
     // The two counters are not one snapshot. What is used was allocated.
     let allocated = allocated.max(used);
@@ -49,6 +51,7 @@ pub(super) fn releasable(allocated: u64, used: u64, needed_sum: u64, minavail: u
 mod tests {
     use super::*;
 
+    // SHOWS: INV-11
     #[test]
     fn pool_8_releasable_follows_the_need() {
         assert_eq!(releasable(100, 60, 90 * SAMPLES, 0), 60);
@@ -60,6 +63,7 @@ mod tests {
         assert_eq!(releasable(100, 3, 0, 1000), 3);
     }
 
+    // SHOWS: INV-15
     #[test]
     fn pool_13_the_average_never_wraps() {
         assert_eq!(feed(0, 100, 256), 25600);

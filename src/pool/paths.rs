@@ -77,6 +77,7 @@ impl Registry {
     ///
     /// # Safety
     /// As for `alloc`.
+    // KEEPS: INV-25
     #[cold]
     #[inline(never)]
     pub unsafe fn miss(
@@ -172,6 +173,7 @@ impl Head {
     ///
     /// # Safety
     /// The object is NULL, or this pool's and in the caller's hands.
+    // KEEPS: INV-10, INV-14
     unsafe fn hand_out(&self, object: *mut u8, flags: u32, from: usize) -> *mut u8 {
         if object.is_null() {
             self.counters.failed.fetch_add(1, Ordering::Relaxed);
@@ -209,6 +211,7 @@ impl Head {
 
     /// As [`refill`](Self::refill) for who found nothing there and gets nothing
     /// from the system: looks everywhere.
+    // KEEPS: INV-17
     #[cold]
     fn refill_anyhow(&self, local: Option<&Local>, from: usize) -> *mut u8 {
         for bucket in 0..self.buckets() {
@@ -221,6 +224,7 @@ impl Head {
 
     /// Divides a cluster from the shared list: one object for the caller, the
     /// others into its cache as far as that has room.
+    // KEEPS: INV-1
     fn take_over(
         &self,
         bucket: usize,
@@ -293,6 +297,7 @@ impl Head {
     ///
     /// # Safety
     /// The objects are this pool's, in the caller's hands, counted as used.
+    // KEEPS: INV-1
     pub(super) unsafe fn retire(&self, batch: &[*mut u8], keep: Keep) {
         debug_assert!(batch.len() <= CLUSTER_MAX);
         if batch.is_empty() {

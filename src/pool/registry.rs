@@ -155,6 +155,7 @@ impl Registry {
     /// # Safety
     /// `pool` is one of this registry and, if this is its last use, nobody
     /// allocates from it or frees to it any more. `local` is the caller's.
+    // KEEPS: INV-19
     pub unsafe fn destroy(&self, pool: NonNull<Head>, local: Option<&Local>) -> bool {
         let head = pool.as_ptr();
         // SAFETY: the pool exists until its last use ends.
@@ -182,6 +183,7 @@ impl Registry {
     /// # Safety
     /// No other registered thread runs, and nobody uses a pool meanwhile.
     /// Thereafter every thread attaches anew.
+    // KEEPS: INV-19
     pub unsafe fn destroy_all(&self, local: Option<&Local>) -> usize {
         let mut left = 0;
         self.visit(|pool| {
@@ -219,6 +221,7 @@ impl Registry {
 
     /// Bytes of all allocated objects and of those in callers' hands, counting
     /// `size` bytes for each.
+    // KEEPS: INV-21
     pub fn total_bytes(&self) -> (u64, u64) {
         let mut total = (0, 0);
         self.visit(|pool| {
@@ -300,6 +303,7 @@ impl Registry {
     }
 
     /// Fixes a pool's size: called before its first allocation.
+    // KEEPS: INV-18
     #[inline]
     pub(super) fn freeze(&self, pool: &Head) {
         // PAIRS: the store below; the sizes set by creation and merging.
@@ -364,6 +368,7 @@ mod tests {
         assert!(registry.list.lock().is_empty());
     }
 
+    // SHOWS: INV-18
     #[test]
     fn worked_values_of_merging() {
         let registry = Registry::new();
@@ -396,6 +401,7 @@ mod tests {
         end(&registry);
     }
 
+    // SHOWS: INV-18
     #[test]
     fn an_exact_pool_keeps_its_size() {
         let registry = Registry::new();
@@ -406,6 +412,7 @@ mod tests {
         end(&registry);
     }
 
+    // SHOWS: INV-18
     #[test]
     fn alignments_are_rounded_and_merged_to_the_larger() {
         let registry = Registry::new();
@@ -437,6 +444,7 @@ mod tests {
         end(&registry);
     }
 
+    // SHOWS: INV-20
     #[test]
     fn pool_29_heads_are_aligned() {
         let registry = Registry::new();
@@ -462,6 +470,7 @@ mod tests {
         end(&registry);
     }
 
+    // SHOWS: INV-19
     #[test]
     fn a_pool_destroyed_during_a_visit_lives_until_it_ends() {
         let registry = Registry::new();

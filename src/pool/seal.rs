@@ -69,6 +69,7 @@ impl Head {
     ///
     /// # Safety
     /// The objects are this pool's, in our hands.
+    // KEEPS: INV-24
     #[inline(always)]
     pub(super) unsafe fn seal(&self, objects: &[*mut u8], place: Place) {
         if self.has(INTEGRITY | BACKUP) {
@@ -115,6 +116,7 @@ impl Head {
     ///
     /// # Safety
     /// The objects are this pool's, in our hands, and were sealed there.
+    // KEEPS: INV-24
     #[inline(always)]
     pub(super) unsafe fn check_seals(&self, objects: &[*mut u8], place: Place, from: usize) {
         if self.has(INTEGRITY | BACKUP) {
@@ -220,6 +222,7 @@ mod tests {
         }
     }
 
+    // SHOWS: INV-24
     #[test]
     fn inv_24_every_byte_of_a_cached_object_counts() {
         for words in [

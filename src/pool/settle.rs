@@ -28,6 +28,7 @@ impl Registry {
     /// After an object was put into the thread's cache of `pool`: lets the
     /// oldest objects go as long as there are too many, then charges in
     /// advance for the next ones.
+    // KEEPS: INV-7
     pub(super) fn settle(&self, pool: &Head, local: &Local) {
         local.tick();
         let mut now = pool.exact(local);
@@ -128,6 +129,7 @@ impl Head {
 
     /// Charges for what is in the thread's cache, and in advance for as many
     /// objects as can come before there is something to settle.
+    // KEEPS: INV-7
     fn advance(&self, local: &Local, now: &Exact) {
         let weight = self.weight();
         let more = if self.has(debug::SLOW) {

@@ -19,6 +19,7 @@ pub(super) struct Shape {
 
 impl Shape {
     /// None if the figures are beyond reason (a real size over 32 bits).
+    // KEEPS: INV-8
     pub(super) fn new(size: u32, align: u32, flags: u32, debug: u32) -> Option<Self> {
         let word = size_of::<usize>() as u32;
         let align = match align {
@@ -123,6 +124,7 @@ impl Head {
 mod tests {
     use super::*;
 
+    // SHOWS: INV-8
     #[test]
     fn pool_15_16_everything_has_room_of_its_own() {
         const WORDS: [u32; 5] = [

@@ -72,6 +72,7 @@ pub struct Busy;
 const BUSY: *mut Item = ptr::without_provenance_mut(1);
 
 /// Free objects that belong to the holder of this value, and to nobody else.
+// KEEPS: INV-2
 #[derive(Debug)]
 #[must_use = "these objects would be lost"]
 pub struct Cluster {
@@ -214,6 +215,7 @@ impl SharedList {
     }
 
     /// One attempt at [`hold`](Self::hold), after `turns` others.
+    // KEEPS: INV-3, INV-26
     fn try_hold(&self, turns: u32) -> Result<*mut Item, Busy> {
         let seen = self.look(turns);
         // Exchanging BUSY for BUSY would be harmless, but takes the cache line
@@ -236,6 +238,7 @@ impl SharedList {
 
     /// Unlocks the head that [`hold`](Self::hold) locked: `head` is the list
     /// from now on.
+    // KEEPS: INV-3, INV-4
     fn publish(&self, head: *mut Item) {
         // Loom does not see that a store comes after the exchanges of BUSY for
         // BUSY by those who wait, and would let them wait for ever.
@@ -275,6 +278,7 @@ impl SharedList {
     }
 
     /// Ends the holding of the head by taking the cluster of `first`.
+    // KEEPS: INV-3
     fn behead(&self, first: *mut Item) -> Option<Cluster> {
         if first.is_null() {
             return None;
@@ -306,6 +310,7 @@ impl SharedList {
 
     /// As [`push`](Self::push), unless somebody else holds the head or changes
     /// it meanwhile: then the cluster comes back.
+    // KEEPS: INV-4, INV-26
     pub fn try_push(&self, cluster: Cluster, turns: u32) -> Result<(), Cluster> {
         let first = cluster.first;
         if first.is_null() {

@@ -12,7 +12,8 @@ const DEAD: u32 = 0xDEAD_ADD4;
 
 impl Head {
     /// A new object, counted as allocated and, in some bucket, used. NULL at
-    /// the limit or without memory; then nothing has changed (INV-14).
+    /// the limit or without memory; then nothing has changed.
+    // KEEPS: INV-1, INV-14
     #[cold]
     pub(super) fn obtain(&self, bucket: usize) -> *mut u8 {
         if !self.reserve() {
@@ -46,7 +47,8 @@ impl Head {
     /// Gives an object that is not counted as used back to the system.
     ///
     /// # Safety
-    /// The caller detached the object: nobody else can reach it (INV-5).
+    /// The caller detached the object: nobody else can reach it.
+    // KEEPS: INV-5
     pub(super) unsafe fn dispose(&self, object: *mut u8) {
         self.counters.allocated.fetch_sub(1, Ordering::Relaxed);
         // SAFETY: by this function's contract.
@@ -113,6 +115,7 @@ fn padding(real: usize, align: usize) -> (usize, usize) {
 
 /// Pages for one object, and one more that faults: a mapping that happens to
 /// follow would hide an overrun.
+// KEEPS: INV-22
 fn pages_alloc(real: usize, align: usize) -> *mut u8 {
     let (span, pad) = padding(real, align);
     let whole = span + PAGE;
@@ -165,6 +168,7 @@ unsafe fn word_before(object: *mut u8, real: usize, align: usize) -> Result<(), 
 ///
 /// # Safety
 /// `object` came from `pages_alloc(real, align)` and is the caller's.
+// KEEPS: INV-22
 unsafe fn pages_free(object: *mut u8, real: usize, align: usize) {
     let (span, pad) = padding(real, align);
     // SAFETY: the pages are mapped, unless this is a double free: then it has
@@ -179,6 +183,7 @@ unsafe fn pages_free(object: *mut u8, real: usize, align: usize) {
 mod tests {
     use super::*;
 
+    // SHOWS: INV-22
     #[test]
     fn pool_22_pages_fit_every_size_and_alignment() {
         for align in [16, 64, 4096, 8192, 65536] {
@@ -198,6 +203,7 @@ mod tests {
         }
     }
 
+    // SHOWS: INV-22
     #[test]
     fn an_underflow_is_seen() {
         let object = pages_alloc(100, 16);

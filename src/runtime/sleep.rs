@@ -43,6 +43,7 @@ impl Sleeper {
     /// Announces that this thread is about to sleep. False: it was notified
     /// since it last woke up, and must not sleep now. After true the caller
     /// looks at its sources once more.
+    // KEEPS: INV-46, INV-47
     #[must_use]
     pub fn announce(&self) -> bool {
         let ok = self
@@ -62,6 +63,7 @@ impl Sleeper {
     }
 
     /// For a thread that has published work in one of the target's sources.
+    // KEEPS: INV-46
     pub fn wake_if_asleep(&self) -> Wake {
         // PAIRS: announce's fence.
         full_fence();

@@ -131,6 +131,7 @@ impl Loop<'_> {
 
     // How long this thread may sleep from `now` on, ns: until its next date or,
     // for the lookout, that of a wheel whose owner may be too busy to serve it.
+    // KEEPS: INV-56
     fn timeout(&self, max_ms: u64, lookout: bool, now: u64) -> u64 {
         let max = max_ms * 1_000_000;
         let tasks = &self.core.tasks;

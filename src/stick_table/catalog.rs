@@ -201,11 +201,10 @@ impl Catalog {
     /// that is negative. Returns the index, or -1: no such slot, it is taken,
     /// the name is in use or empty, or there is no such std or arg type.
     ///
-    /// WINDOW: two that register one name at once may both get a slot; the
-    /// lower one is then found by name, and no datum goes astray.
-    ///
     /// # Safety
     /// `name` is NULL or a string that stays for as long as the catalogue.
+    // WINDOW(one-name-twice): two that register one name at once may both get a
+    // slot; the lower one is then found by name, and no datum goes astray.
     pub unsafe fn register(
         &self,
         index: i32,
@@ -387,6 +386,26 @@ mod tests {
             assert_eq!(add(-1, name, UINT, ARG_NONE), first + i as i32);
         }
         assert_eq!(add(-1, c"full", UINT, ARG_NONE), -1);
+    }
+
+    /// Two have seen that nobody has the name, and each has got a slot.
+    // SHOWS: WINDOW(one-name-twice)
+    #[test]
+    fn the_lower_one_of_two_of_a_name_is_found() {
+        let catalog = Catalog::new();
+        let add = |index: usize, name: &'static CStr| {
+            // SAFETY: literals.
+            unsafe { catalog.register(index as i32, name.as_ptr(), UINT, ARG_NONE) }
+        };
+        let (first, second) = (STATIC + 1, STATIC + 2);
+        assert_eq!(add(first, c"other"), first as i32);
+        assert_eq!(add(second, c"mine"), second as i32);
+        catalog.0[first]
+            .name
+            .store(c"mine".as_ptr().cast_mut(), Relaxed);
+        assert_eq!(catalog.find(b"mine"), Some(first));
+        assert_eq!(catalog.get(second).unwrap().name, c"mine");
+        assert_eq!(add(STATIC, c"mine"), -1);
     }
 
     #[test]

@@ -100,6 +100,7 @@ impl Dump<'_> {
         // What is shown is what was tested: read once, and no lock is held
         // while it is written.
         let mut values = Values::new();
+        // KEEPS: INV-106
         entry.lock.read();
         let read = |index, element| self.read(ts, index, element);
         let shown = filter.matches(&|index, element| Some(read(index, element)? as i64));

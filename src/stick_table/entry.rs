@@ -19,6 +19,7 @@ pub struct Entry {
     /// The next one in its bucket: the index's alone.
     pub(super) next: AtomicPtr<Entry>,
     /// For the data: the callers'. Beside it, the mark of the table's keys.
+    // KEEPS: INV-106
     #[cfg(not(model))]
     pub lock: RwLock,
     key: [u8; 4],
@@ -41,6 +42,7 @@ pub struct Layout {
 }
 
 impl Layout {
+    // KEEPS: INV-107
     const fn below(&self) -> usize {
         self.update + size_of::<Node>() + self.data
     }
@@ -54,6 +56,7 @@ impl Layout {
     ///
     /// # Safety
     /// The block has this layout's size, is aligned to 8 and the caller's own.
+    // KEEPS: INV-110
     pub unsafe fn build(&self, block: *mut u8, expire: u32) -> *mut Entry {
         // SAFETY: by this function's contract.
         unsafe {

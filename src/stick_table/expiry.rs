@@ -36,6 +36,7 @@ impl Expiry {
 
     /// Makes sure that the task runs by `date`, for an entry that is filed.
     /// `queue` is called under the lock, where it does not.
+    // KEEPS: INV-97, INV-98
     #[inline]
     pub fn arm<R>(&self, date: u64, queue: impl FnOnce() -> R) -> Option<R> {
         // PAIRS: the shard's lock, as above.
@@ -52,6 +53,7 @@ impl Expiry {
     }
 
     /// The handler begins: from now on nobody relies on the date.
+    // KEEPS: INV-98
     pub fn begin(&self) {
         let mut now = self.date.lock();
         *now = NEVER;
@@ -62,6 +64,7 @@ impl Expiry {
     /// The handler has looked at every shard; `next` is the first date that it
     /// found. `set` is called under the lock with the task's date, which may be
     /// earlier.
+    // KEEPS: INV-97, INV-98
     pub fn finish<R>(&self, next: u64, set: impl FnOnce(u64) -> R) -> R {
         let mut now = self.date.lock();
         *now = (*now).min(next);

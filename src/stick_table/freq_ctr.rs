@@ -96,6 +96,7 @@ impl FreqCtr {
     }
 
     // The period may be over. Out of line, for the fast path to need no frame.
+    // KEEPS: INV-120
     #[cold]
     #[inline(never)]
     fn update_slow(&self, period: u32, events: u32, clock: impl Clock) -> u32 {
@@ -119,6 +120,7 @@ impl FreqCtr {
         }
     }
 
+    // KEEPS: INV-121
     #[inline]
     fn begin(&self, start: u32) -> Rotation {
         if start & ROTATING != 0 {
@@ -135,6 +137,7 @@ impl FreqCtr {
         }
     }
 
+    // KEEPS: INV-120, INV-121
     #[inline]
     fn finish(&self, start: u32, period: u32, events: u32, now: u32) {
         // PAIRS: snapshot's Acquire: who sees this count, or the next store's,
@@ -147,7 +150,7 @@ impl FreqCtr {
         }
         // PAIRS: snapshot's Acquire, as above.
         self.previous.store(previous, Ordering::Release);
-        // WINDOW: it fails where somebody's patience ended. Then the counts are
+        // WINDOW(patience-ended): it fails where somebody's patience ended. Then the counts are
         // rotated under the old date, and the next event rotates them again.
         // PAIRS: the Acquire loads of the start date: both counts.
         let _ = self.start.compare_exchange(
@@ -159,6 +162,7 @@ impl FreqCtr {
     }
 
     /// The contents at one instant.
+    // KEEPS: INV-122
     pub fn snapshot(&self) -> Values {
         let mut patience = Patience::new();
         loop {
@@ -226,6 +230,7 @@ impl FreqCtr {
 
     /// Milliseconds to wait before an event more does not exceed `freq` per
     /// period: 0 while there is room, else in proportion to the excess.
+    // KEEPS: INV-126
     pub fn delay(&self, period: u32, freq: u32, pending: u32, clock: impl Clock) -> u32 {
         let total = self.total(period, Some(pending), clock);
         let allowed = u64::from(freq) * u64::from(period.max(MIN_PERIOD));
@@ -269,6 +274,7 @@ impl Values {
     /// counts as far as it still reaches into it. `pending` events are taken
     /// for current ones; without any given, a single past event does not fade,
     /// lest a rate of one per period flap.
+    // KEEPS: INV-123
     pub fn total(&self, period: u32, pending: Option<u32>, now: u32) -> u64 {
         let period = u64::from(period.max(MIN_PERIOD));
         let elapsed = u64::from(now.wrapping_sub(self.start));
@@ -292,6 +298,7 @@ impl Values {
 
     /// By how much the current count is ahead of `freq` events per period,
     /// evenly spread; negative below it, 0 where the period is over.
+    // KEEPS: INV-124
     pub fn overshoot(&self, period: u32, freq: u32, now: u32) -> i32 {
         let period = period.max(MIN_PERIOD);
         let elapsed = now.wrapping_sub(self.start);
@@ -330,6 +337,7 @@ impl Patience {
     }
 
     // One turn of the wait for `start` to change.
+    // KEEPS: INV-122
     #[cold]
     fn wait(&mut self, counter: &FreqCtr, start: u32) {
         if self.start != start {
@@ -348,8 +356,8 @@ impl Patience {
             self.end = now + Self::NS;
         }
         if now >= self.end && start & ROTATING != 0 {
-            // WINDOW: whoever rotates goes on when it runs again; finish says
-            // what becomes of it.
+            // Whoever rotates goes on when it runs again; finish says what
+            // becomes of it.
             let _ = counter.start.compare_exchange(
                 start,
                 start & !ROTATING,
@@ -424,6 +432,7 @@ mod tests {
     }
 
     // The figures of the specification's last section.
+    // SHOWS: INV-123
     #[test]
     fn worked_values() {
         for start in [2000, u32::MAX - 499] {
@@ -457,6 +466,7 @@ mod tests {
         assert_eq!(holding(0, 1, 0).total(1000, None, at(2001)), 0);
     }
 
+    // SHOWS: INV-121
     #[test]
     fn rotates_once_an_edge() {
         let c = holding(2000, 10, 4);
@@ -470,7 +480,8 @@ mod tests {
         assert_eq!(c.snapshot(), holding(6000, 3, 0).snapshot());
     }
 
-    // STK-46: dates that are odd must not look like a lock.
+    // Dates that are odd must not look like a lock.
+    // SHOWS: INV-120
     #[test]
     fn stk_46_odd_dates() {
         let c = holding(0, 0, 0);
@@ -485,7 +496,8 @@ mod tests {
         assert_eq!(c.snapshot(), holding(3000, 1, 7).snapshot());
     }
 
-    // STK-46: a program wrote an odd date into the counter itself.
+    // A program wrote an odd date into the counter itself.
+    // SHOWS: INV-120, INV-122
     #[test]
     fn stk_46_written_odd_date() {
         let c = holding(2001, 7, 5);
@@ -498,7 +510,22 @@ mod tests {
         assert_eq!(c.snapshot(), holding(3000, 1, 7).snapshot());
     }
 
-    // STK-47: whoever's own date is behind the edge must not rotate again.
+    // Who rotates loses its processor half-way. Nobody waits for it for ever,
+    // and what it does when it is back is put right by the next event.
+    // SHOWS: INV-122, WINDOW(patience-ended)
+    #[test]
+    fn a_rotation_that_does_not_end() {
+        let c = holding(2000, 7, 5);
+        assert!(matches!(c.begin(2000), Rotation::Ours));
+        assert_eq!(c.snapshot(), holding(2000, 7, 5).snapshot());
+        c.finish(2000, 1000, 1, 3000);
+        assert_eq!(c.snapshot(), holding(2000, 1, 7).snapshot());
+        assert_eq!(c.update(1000, 1, at(3001)), 1);
+        assert_eq!(c.snapshot(), holding(3000, 1, 1).snapshot());
+    }
+
+    // Whoever's own date is behind the edge must not rotate again.
+    // SHOWS: INV-120
     #[test]
     fn stk_47_clocks_apart() {
         let c = holding(2000, 10, 4);
@@ -514,6 +541,7 @@ mod tests {
 
     // STK-47, with threads: nothing is lost while edges are few enough for
     // the last two periods to hold every event.
+    // SHOWS: INV-121
     #[test]
     fn stk_47_sum_matches() {
         const EVENTS: u32 = 2000;
@@ -554,7 +582,8 @@ mod tests {
         }
     }
 
-    // STK-48: ten seconds are ten seconds.
+    // Ten seconds are ten seconds.
+    // SHOWS: INV-123
     #[test]
     fn stk_48_long_periods() {
         let c = holding(0, 0, 0);
@@ -571,7 +600,8 @@ mod tests {
         assert_eq!(c.rate(u32::MAX, at(8)), u32::MAX);
     }
 
-    // STK-50: one event a millisecond is exactly that rate at any time.
+    // One event a millisecond is exactly that rate at any time.
+    // SHOWS: INV-123
     #[test]
     fn stk_50_constant_rate() {
         for period in [2u32, 10, 250, 1000] {
@@ -591,7 +621,8 @@ mod tests {
         }
     }
 
-    // STK-51: more load, more waiting.
+    // More load, more waiting.
+    // SHOWS: INV-126
     #[test]
     fn stk_51_delay_grows_with_the_excess() {
         let c = holding(2000, 10, 0);
@@ -610,7 +641,8 @@ mod tests {
         assert_eq!(c.delay(1000, 11, 0, at(2500)), 0);
     }
 
-    // STK-52: nothing is ahead of anything in an empty or idle counter.
+    // Nothing is ahead of anything in an empty or idle counter.
+    // SHOWS: INV-124
     #[test]
     fn stk_52_overshoot_of_nothing() {
         let empty = holding(0, 0, 0);
@@ -633,7 +665,8 @@ mod tests {
         assert_eq!(idle.overshoot(1000, 100, at(3000)), -50);
     }
 
-    // STK-53: limits above 2^31.
+    // Limits above 2^31.
+    // SHOWS: INV-124
     #[test]
     fn stk_53_large_limits() {
         let c = holding(2000, 1000, 0);

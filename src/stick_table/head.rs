@@ -77,6 +77,7 @@ impl Head {
     }
 
     /// Where an element is, from the entry; `None`: not stored.
+    // KEEPS: INV-111
     #[inline(always)]
     pub fn datum(&self, index: usize, element: c_uint) -> Option<isize> {
         let offset = *self.data_ofs.get(index)? as isize;

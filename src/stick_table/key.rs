@@ -46,6 +46,7 @@ impl Kind {
     ///
     /// # Safety
     /// A string has `len` readable bytes, everything else `size`.
+    // KEEPS: INV-95
     #[inline]
     pub unsafe fn canonical<'a>(self, key: *const u8, len: usize) -> &'a [u8] {
         // SAFETY: by this function's contract.
@@ -62,6 +63,7 @@ impl Kind {
     ///
     /// # Safety
     /// The entry is one of a table with such keys, and nobody writes its key.
+    // KEEPS: INV-95
     #[inline]
     pub unsafe fn of_entry<'a>(self, ts: *const Entry) -> &'a [u8] {
         // SAFETY: an entry has room for its table's keys.
@@ -143,6 +145,7 @@ mod tests {
     use super::*;
     use crate::stick_table::entry::Layout;
 
+    // SHOWS: INV-95
     #[test]
     fn strings_end_at_their_nul() {
         let kind = Kind {

@@ -92,6 +92,7 @@ impl Life {
     }
 
     /// Takes a reference. Its memory may be on its way out, and still there.
+    // KEEPS: INV-90
     #[inline]
     pub fn take(&self) -> Take {
         // What the entry holds was published by the link that led to it. The
@@ -104,6 +105,7 @@ impl Life {
     }
 
     /// Gives a reference back: whether nobody holds the entry any more.
+    // KEEPS: INV-92
     #[inline]
     pub fn release(&self) -> bool {
         // PAIRS: end's Acquire; what the holder did with the entry.
@@ -151,6 +153,7 @@ impl Life {
     /// Buries the entry if nobody holds it, but for the caller with `own`
     /// references (0 or 1), and `may` says yes to its tick. The caller's own is
     /// given back, whatever becomes of the entry.
+    // KEEPS: INV-90, INV-91
     #[inline]
     pub fn end(&self, own: u32, may: impl Fn(u32) -> bool) -> Bury {
         let mut now = self.0.load(Ordering::Relaxed);
@@ -193,6 +196,7 @@ mod tests {
         true
     }
 
+    // SHOWS: INV-90, INV-91
     #[test]
     fn only_who_is_alone_buries() {
         let life = Life::new(5);
@@ -205,6 +209,7 @@ mod tests {
         assert_eq!(life.expire(), 5);
     }
 
+    // SHOWS: INV-91, INV-92
     #[test]
     fn a_date_that_may_not_end_stays_and_the_reference_goes() {
         let life = Life::new(5);
@@ -214,6 +219,7 @@ mod tests {
         assert_eq!((life.count(), life.is_buried()), (0, false));
     }
 
+    // SHOWS: INV-99
     #[test]
     fn a_touch_sets_the_date_and_releases() {
         let life = Life::new(u32::MAX);
@@ -239,6 +245,7 @@ mod tests {
         assert_eq!(words, [0x0102_0304, 1]);
     }
 
+    // SHOWS: INV-92
     #[test]
     #[should_panic(expected = "more often than it was taken")]
     fn a_release_too_many_is_a_panic() {

@@ -76,6 +76,7 @@ impl Readers {
     }
 
     /// Whether nobody can see any more what was unlinked before `stamp`.
+    // KEEPS: INV-90
     pub fn is_over(&self, stamp: Stamp) -> bool {
         self.notes.iter().all(|note| {
             // PAIRS: Looking::drop's Release; the look is over.
@@ -103,6 +104,7 @@ impl Drop for Looking<'_> {
 mod tests {
     use super::*;
 
+    // SHOWS: INV-90
     #[test]
     fn a_stamp_waits_for_older_looks_only() {
         let readers = Readers::new();

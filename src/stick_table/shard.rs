@@ -59,6 +59,7 @@ impl Times {
         self.date_of(ts.life.expire())
     }
 
+    // KEEPS: INV-99
     #[inline]
     fn date_of(&self, expire: u32) -> u64 {
         if expire == NO_DATE {
@@ -185,12 +186,13 @@ impl Shard {
         }
     }
 
-    /// Stores `ts` unless its key is there already (INV-94); takes a reference
+    /// Stores `ts` unless its key is there already; takes a reference
     /// on the one that is stored, and returns it.
     ///
     /// # Safety
     /// `ts` is alive, not stored, and the caller's; the rules are the table's,
     /// here and below.
+    // KEEPS: INV-94
     pub unsafe fn store(
         &self,
         rules: &Rules,
@@ -244,6 +246,7 @@ impl Shard {
     ///
     /// # Safety
     /// `ts` is of this shard, and alive during the call.
+    // KEEPS: INV-91, INV-114
     pub unsafe fn kill(
         &self,
         rules: &Rules,
@@ -274,6 +277,7 @@ impl Shard {
     ///
     /// # Safety
     /// `ts` is of this shard, and the caller holds a reference.
+    // KEEPS: INV-96
     pub unsafe fn refile(&self, rules: &Rules, ts: *mut Entry, times: &Times) -> Option<u64> {
         let mut held = self.held.lock();
         let node = rules.layout.node(ts);
@@ -293,6 +297,7 @@ impl Shard {
 
     /// Buries what has expired and nobody holds, files the rest again: `budget`
     /// visits at most.
+    // KEEPS: INV-96
     pub fn expire(&self, rules: &Rules, times: &Times, budget: usize, dead: &mut Dead) -> Pass {
         let mut held = self.held.lock();
         // Another thread's clock may have been ahead.
@@ -301,6 +306,7 @@ impl Shard {
         let mut visits = 0;
         let next = loop {
             // The limit comes before the node is taken (STK-20).
+            // KEEPS: INV-100
             if visits >= budget {
                 break now;
             }
@@ -325,6 +331,7 @@ impl Shard {
                     }
                     continue;
                 }
+                // KEEPS: INV-101
                 let date = match times.date(&*ts) {
                     later if later > now => later,
                     _ => times.recheck.max(now + 1),
@@ -359,6 +366,7 @@ impl Shard {
     /// Buries up to `n` of the entries that were not touched for longest,
     /// expired or not. What is in use counts as touched. `budget` visits at
     /// most; returns how many it took.
+    // KEEPS: INV-100, INV-102
     pub fn evict(
         &self,
         rules: &Rules,

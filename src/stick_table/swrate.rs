@@ -8,6 +8,7 @@ use crate::sync::atomic::{AtomicU32, Ordering};
 
 /// The sum after `times` samples of `value` at once: the n-th part is taken
 /// away once for each, of the sum before them.
+// KEEPS: INV-125
 fn after(sum: u32, n: u32, value: u32, times: u32) -> u32 {
     let times = u64::from(times);
     let share = match n {
@@ -60,6 +61,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    // SHOWS: INV-125
     #[test]
     fn worked_values() {
         let sum = AtomicU32::new(0);
@@ -95,7 +97,8 @@ mod tests {
         assert!((left - (-1f64).exp()).abs() < 0.001, "{left}");
     }
 
-    // STK-54: averages of which the product with n does not fit.
+    // Averages of which the product with n does not fit.
+    // SHOWS: INV-125
     #[test]
     fn stk_54_large_averages() {
         let sum = AtomicU32::new(0);
@@ -111,7 +114,8 @@ mod tests {
         assert_eq!(average(u32::MAX, 1), u32::MAX);
     }
 
-    // POOL-13: nothing below zero, scaled or not.
+    // Nothing below zero, scaled or not.
+    // SHOWS: INV-125
     #[test]
     fn pool_13_sums_near_zero() {
         for start in 0..5 {
@@ -138,6 +142,7 @@ mod tests {
         assert_eq!(sum.load(Ordering::Relaxed), 25_675);
     }
 
+    // SHOWS: INV-125
     #[test]
     fn no_thread_loses_a_sample() {
         let sum = AtomicU32::new(0);

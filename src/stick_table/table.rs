@@ -220,6 +220,7 @@ impl Table {
         self.head().expire.load(Ordering::Relaxed).max(0) as u64
     }
 
+    // KEEPS: INV-109
     fn times(&self, now: u64) -> Times {
         let lifetime = self.lifetime();
         Times {
@@ -281,10 +282,11 @@ impl Table {
     }
 
     /// Finds the entry with the key of `ts`, which may be another table's: none
-    /// where that has other keys, or such as are too large to tell (INV-112).
+    /// where that has other keys, or such as are too large to tell.
     ///
     /// # Safety
     /// `ts` lives during the call.
+    // KEEPS: INV-112
     pub unsafe fn lookup_like(&self, ts: *mut Entry, env: &Env) -> *mut Entry {
         let kind = self.keys.kind;
         // SAFETY: by this function's contract; the same mark, the same keys.
@@ -340,6 +342,7 @@ impl Table {
 
     /// An entry that is not stored; NULL where the table is full or memory
     /// lacks.
+    // KEEPS: INV-108
     pub fn create(&self, key: Option<&[u8]>, env: &Env) -> *mut Entry {
         let Some(pool) = self.pool(env) else {
             return ptr::null_mut();
@@ -368,6 +371,7 @@ impl Table {
     }
 
     // Counts one entry more, if there is room or can be.
+    // KEEPS: INV-93, INV-103
     fn reserve(&self, env: &Env) -> bool {
         let head = self.head();
         let mut n = head.current.load(Ordering::Relaxed);
@@ -464,6 +468,7 @@ impl Table {
     ///
     /// # Safety
     /// `ts` is of this table, and the caller holds a reference.
+    // KEEPS: INV-105
     #[inline(always)]
     pub unsafe fn touch(&self, ts: *mut Entry, touch: Touch, env: &Env) -> ThreadSet {
         // SAFETY: by this function's contract.
@@ -511,7 +516,7 @@ impl Table {
     // Not everything is in use any more.
     #[inline(always)]
     fn freed(&self) {
-        // WINDOW: who has just found everything in use may say so after this
+        // WINDOW(all-held): who has just found everything in use may say so after this
         // look; it is believed for a millisecond.
         if self.all_held.load(Ordering::Relaxed) != NEVER {
             self.all_held.store(NEVER, Ordering::Relaxed);
@@ -604,6 +609,7 @@ impl Table {
     }
 
     // Whether an entry with this tick has expired.
+    // KEEPS: INV-109
     fn has_passed(&self, tick: u32, now: u64) -> bool {
         let passed = tick.wrapping_sub(now as u32) as i32 <= 0;
         passed && tick != NO_DATE && self.lifetime() != 0
@@ -629,6 +635,7 @@ impl Table {
     }
 
     // Counts, forgets and some time frees what was buried.
+    // KEEPS: INV-93, INV-105
     fn bury(&self, dead: &mut Dead, env: &Env, now: bool) {
         let layout = self.rules().layout;
         self.head()
@@ -727,6 +734,7 @@ impl Table {
     }
 
     // Evicts something so that a new entry has room: false where all is in use.
+    // KEEPS: INV-102
     fn make_room(&self, env: &Env) -> bool {
         let size = self.head().size.load(Ordering::Relaxed) as usize;
         let batch = (size / 256 + 1).min(MAX_BATCH);

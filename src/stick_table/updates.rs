@@ -73,6 +73,7 @@ fn detach(tree: &mut RBTree<ByNumber>, update: &Update) {
     unsafe { tree.cursor_mut_from_ptr(update).remove() };
 }
 
+// KEEPS: INV-104
 fn place(tree: &mut RBTree<ByNumber>, update: &Update, number: u32) {
     // Around the ring: numbers are given once (INV-104).
     tree.find_mut(&number).remove();
@@ -99,6 +100,7 @@ impl Updates {
     /// # Safety
     /// `update` is of this table, and its entry held by the caller; the same
     /// below.
+    // KEEPS: INV-104, INV-105
     pub unsafe fn local(&self, update: &Update, counters: Counters) {
         let mut tree = self.0.lock();
         if update.link.is_linked() {
@@ -245,6 +247,7 @@ mod tests {
         }
     }
 
+    // SHOWS: INV-104
     #[test]
     fn each_entry_has_one_place_which_moves_when_it_was_passed() {
         for at in [0, u32::MAX - 2, (1 << 31) - 2] {
@@ -260,6 +263,7 @@ mod tests {
         }
     }
 
+    // SHOWS: INV-105
     #[test]
     fn remote_ones_are_far_away_until_they_change_here() {
         for at in [0, u32::MAX - 1, (1 << 31) - 1] {
@@ -279,6 +283,7 @@ mod tests {
         }
     }
 
+    // SHOWS: INV-104
     #[test]
     fn a_number_that_comes_around_is_given_once() {
         let t = Table::new(5);

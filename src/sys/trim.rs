@@ -36,6 +36,7 @@ pub fn trim() {
     }
 }
 
+// KEEPS: INV-27
 fn detect() -> u8 {
     if is_glibc(3) {
         return GLIBC;

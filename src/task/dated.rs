@@ -50,7 +50,8 @@ impl Dated<'_> {
     /// Makes it run at `when` at the latest, from any thread. `queued` says
     /// whether it waits for its present date, which counts then; otherwise
     /// that is a date of the past. `file` files a place, where there is none
-    /// that is earlier. Never waits (INV-57).
+    /// that is earlier. Never waits.
+    // KEEPS: INV-39, INV-57
     pub fn bring_forward(
         &self,
         when: i32,
@@ -89,6 +90,7 @@ impl Dated<'_> {
     }
 
     /// Ends a run: files the next date, then lets go. The caller holds RUNNING.
+    // KEEPS: INV-39, INV-40
     #[inline]
     pub fn end_run(&self, file: impl FnOnce(i32)) -> Dropped {
         let date = self.fold();
@@ -102,6 +104,7 @@ impl Dated<'_> {
     /// come; `place` does what it is told, under the queue's lock, while
     /// RUNNING is held. `why` is the reason of the wake-up, if it comes to
     /// that. Returns what the end owes, and whether the date had come.
+    // KEEPS: INV-41
     pub fn look(
         &self,
         why: u32,
@@ -110,7 +113,7 @@ impl Dated<'_> {
     ) -> (Dropped, bool) {
         match self.state.hold_timer() {
             Hold::Busy => {
-                // WINDOW: the run's end will file its date, but may have
+                // WINDOW(run-end-files): the run's end will file its date, but may have
                 // looked at this place already and found it early enough; so
                 // the place must stay until the scan gets hold of the task.
                 place(Place::Keep);

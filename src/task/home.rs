@@ -62,6 +62,7 @@ impl Home {
 
     /// Locks the queue that holds the task: its number and the lock. `None`:
     /// it is in no queue.
+    // KEEPS: INV-36
     pub fn lock<'q, Q: 'q>(
         &self,
         queue: impl Fn(usize) -> &'q Mutex<Q>,
@@ -77,6 +78,7 @@ impl Home {
 
     /// The same, but a task that is in no queue is claimed for the one that
     /// `wanted` names. Returns whether it was in one.
+    // KEEPS: INV-36
     pub fn lock_or_claim<'q, Q: 'q>(
         &self,
         wanted: impl Fn() -> usize,

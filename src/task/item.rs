@@ -32,6 +32,7 @@ pub struct Head {
 }
 
 /// A unit of work with a timer and a priority.
+// KEEPS: INV-53
 #[repr(C)]
 pub struct Task {
     /// The common part.
@@ -61,6 +62,7 @@ pub struct Task {
 }
 
 /// A unit of work without either: "call me soon".
+// KEEPS: INV-53
 #[repr(C)]
 pub struct Tasklet {
     /// The common part.
@@ -191,7 +193,8 @@ impl Task {
     }
 
     /// Whether its timer lives in a locked wait queue. Stable from the first
-    /// queueing on (INV-35).
+    /// queueing on.
+    // KEEPS: INV-35
     #[inline]
     pub fn is_shared(&self) -> bool {
         self.head.state.get() & flags::SHARED_WQ != 0

@@ -55,6 +55,7 @@ impl Tasks {
     ///
     /// # Safety
     /// `t` is live, and nobody wakes or schedules it any more.
+    // KEEPS: INV-34
     pub unsafe fn destroy_task(&self, t: *mut Task, by: Caller) -> ThreadSet {
         // SAFETY: live by contract; the branches below say who owns what.
         unsafe {
@@ -156,6 +157,7 @@ impl Tasks {
     ///
     /// # Safety
     /// The caller holds the ticket, and RUNNING, by Begin::Free.
+    // KEEPS: INV-48
     pub(super) unsafe fn reap(&self, node: *mut Node, by: Caller) {
         // SAFETY: begin_run answered Begin::Free: RUNNING is ours.
         unsafe {
@@ -174,6 +176,7 @@ impl Tasks {
     ///
     /// # Safety
     /// No thread is registered any more.
+    // KEEPS: INV-59
     pub unsafe fn drain(&self, now: u64) {
         for me in 0..self.nbthread() {
             let by = Caller {

@@ -73,6 +73,7 @@ impl Lookout {
 
     /// Thread `me`, which others wake from now on where they owe it, is about
     /// to sleep. True: it keeps the lookout.
+    // KEEPS: INV-46
     pub fn sleeps(&self, me: usize) -> bool {
         self.asleep.fetch_or(1 << me, Ordering::Relaxed);
         // PAIRS: the fences of give_up, reckon and appoint's loop.
@@ -138,6 +139,7 @@ impl Lookout {
     }
 
     /// For a thread that has published `date`: whom to wake for it.
+    // KEEPS: INV-46
     pub fn reckon(&self, date: u64) -> ThreadSet {
         // PAIRS: until's and give_up's fence, and sleeps', see appoint.
         full_fence();

@@ -35,6 +35,7 @@ impl Occupied {
 
     /// Starts the run of a tasklet that the caller has unlinked. Unless it is
     /// Busy or to be freed, the caller owes an [`end`](Self::end).
+    // KEEPS: INV-30
     #[inline]
     pub fn begin(&self, state: &State) -> Begin {
         // PAIRS: end's Release: what the last run wrote.

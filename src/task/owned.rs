@@ -24,6 +24,7 @@ const LINKED: u32 = 1;
 const FETCHED: u32 = 2;
 
 /// The owner thread's word; every function is its own to call.
+// KEEPS: INV-33, INV-52
 #[derive(Debug)]
 #[repr(transparent)]
 pub struct Owned(AtomicU32);
@@ -69,6 +70,7 @@ impl Owned {
 
     /// Starts the run of a tasklet that the owner has unlinked. None: it was
     /// killed, and its mail is to come.
+    // KEEPS: INV-48
     #[inline]
     pub fn begin(&self, state: &State) -> Option<Begin> {
         if self.replace(0) & FETCHED != 0 {

@@ -44,6 +44,7 @@ impl Presence {
 
     /// For a thread that has pushed something for `tid`: those who are there,
     /// if `tid` is not among them.
+    // KEEPS: INV-59
     #[inline]
     pub fn others_if_left(&self, tid: usize) -> Option<u64> {
         // PAIRS: leave's fence. Either the leaving thread finds the item in

@@ -212,6 +212,7 @@ impl Tasks {
         }
     }
 
+    // KEEPS: INV-50
     unsafe fn call_profiled(
         &self,
         me: usize,
@@ -545,6 +546,7 @@ mod tests {
         if last { ptr::null_mut() } else { t }
     }
 
+    // SHOWS: INV-50
     #[test]
     fn task_53_what_wakes_itself_and_goes_is_accounted() {
         for tasklet in [false, true] {
@@ -567,6 +569,7 @@ mod tests {
         }
     }
 
+    // SHOWS: INV-50
     #[test]
     fn task_54_no_wait_began_before_its_wakeup() {
         let alone = Alone::new();

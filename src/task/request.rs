@@ -5,6 +5,7 @@ use crate::sync::atomic::{AtomicI32, Ordering};
 
 /// A date that any thread may bring forward: the earliest wins, and nothing
 /// is lost whoever runs meanwhile (INV-39; museum pattern 2).
+// KEEPS: INV-39
 #[derive(Debug)]
 #[repr(transparent)]
 pub struct Request(AtomicI32);

@@ -45,6 +45,7 @@ impl Tasks {
         }
     }
 
+    // KEEPS: INV-42
     #[inline(never)]
     unsafe fn run_some(&self, me: usize, clock: &impl Clock) {
         let sched = self.sched(me);
@@ -94,6 +95,7 @@ impl Tasks {
 
     // Niced tasks are costly to order, so fewer are taken at once, but never
     // none (museum TASK-28).
+    // KEEPS: INV-51
     unsafe fn budget(&self, sched: &Scheduler) -> u32 {
         let total = sched.counters.runnable.get() as u32;
         let mut budget = self.config.depth;
@@ -108,6 +110,7 @@ impl Tasks {
     }
 
     // The budget split over the classes that have work, rounded up.
+    // KEEPS: INV-43
     unsafe fn quotas(&self, sched: &Scheduler, budget: u32) -> [u32; CLASSES] {
         // SAFETY: the owner thread calls.
         let (mask, waiting) = unsafe { ((*sched.owner()).class_mask, (*sched.owner()).run.len()) };
@@ -125,8 +128,9 @@ impl Tasks {
         weight.map(|w| (budget * w).div_ceil(sum))
     }
 
-    // How many heavy items one call may run: more as the backlog grows
-    // (INV-45), at least one.
+    // How many heavy items one call may run: more as the backlog grows, at
+    // least one.
+    // KEEPS: INV-45
     unsafe fn heavy_cap(&self, sched: &Scheduler) -> u32 {
         if self.config.low_latency {
             return 1;
@@ -206,6 +210,7 @@ impl Tasks {
     }
 
     // Runs one item that the caller has unlinked.
+    // KEEPS: INV-30
     unsafe fn run_item<const PROFILED: bool>(
         &self,
         me: usize,
@@ -283,6 +288,7 @@ impl Tasks {
         Ran::Counted
     }
 
+    // KEEPS: INV-50
     unsafe fn run_task<const PROFILED: bool>(
         &self,
         me: usize,

@@ -95,6 +95,7 @@ impl RunQueue {
     ///
     /// # Safety
     /// The caller holds the task's ticket and the node is unlinked.
+    // KEEPS: INV-51
     #[inline]
     pub unsafe fn insert(&mut self, node: *mut Node) {
         self.ticks += 1;
@@ -176,6 +177,7 @@ impl RunQueue {
     }
 
     /// The same while a task with a nice value waits, without the count.
+    // KEEPS: INV-43
     unsafe fn pop_first(&mut self) -> *mut Node {
         // SAFETY: a task with a nice value waits, so there are buckets; the
         // queue's nodes are the owner's, and stay valid while they are in it.
@@ -260,6 +262,7 @@ mod tests {
 
     /// Pops come in the order of the keys, first in first out in a bucket,
     /// whatever is inserted between them (INV-43, INV-51; TASK-26, TASK-27).
+    // SHOWS: INV-43, INV-51, TASK-26, TASK-27
     #[test]
     fn order_is_that_of_a_sorted_list() {
         for depth in [1, 3, 17, 200, 280, 1 << 20] {

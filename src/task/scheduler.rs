@@ -24,6 +24,7 @@ pub const NEVER: u64 = u64::MAX;
 
 /// One thread's queues. It outlives the threads that enter under its id, so
 /// bound tasks stay armed for the next one.
+// KEEPS: INV-59
 #[repr(C, align(64))]
 pub struct Scheduler {
     // -- for everybody
@@ -118,6 +119,7 @@ impl Scheduler {
     }
 
     /// Whether other threads have sent anything.
+    // KEEPS: INV-58
     #[inline]
     pub fn has_mail(&self) -> bool {
         !self.inbox.is_empty() || !self.mail.is_empty()

@@ -105,6 +105,7 @@ impl State {
 
     // Applies `change` to the word atomically; `change` returns the new word
     // and the answer, or only an answer where nothing is to be written.
+    // KEEPS: INV-31
     #[inline]
     fn update<R>(&self, change: impl Fn(u32) -> (Option<u32>, R)) -> R {
         let mut old = self.0.load(Ordering::Relaxed);
@@ -127,6 +128,7 @@ impl State {
 
     /// A task's wake-up: adds `why`. A running task is queued again by the
     /// end of its run.
+    // KEEPS: INV-31, INV-33
     #[inline]
     pub fn wakeup(&self, why: u32) -> Wakeup {
         self.update(|old| {
@@ -142,6 +144,7 @@ impl State {
 
     /// A tasklet's wake-up: as for tasks, but a running tasklet is queued at
     /// once, since only the caller knows on which thread.
+    // KEEPS: INV-31, INV-33
     #[inline]
     pub fn wakeup_tasklet(&self, why: u32) -> Wakeup {
         self.update(|old| {
@@ -155,6 +158,7 @@ impl State {
 
     /// Starts the run of an item that the caller has unlinked (INV-49: one
     /// step consumes all reasons and loses no persistent flag).
+    // KEEPS: INV-30, INV-32, INV-49
     #[inline]
     pub fn begin_run(&self) -> Begin {
         self.update(|old| {
@@ -169,6 +173,7 @@ impl State {
     }
 
     /// The same for a tasklet that nobody runs: see [`super::occupied`].
+    // KEEPS: INV-32, INV-49
     #[inline]
     pub fn begin_tasklet(&self) -> Begin {
         // PAIRS: as in update.
@@ -190,7 +195,8 @@ impl State {
     }
 
     /// Ends what RUNNING protected and adds `why`. Reasons that arrived
-    /// meanwhile, and a kill, become a ticket (INV-41).
+    /// meanwhile, and a kill, become a ticket.
+    // KEEPS: INV-31, INV-41
     #[inline]
     pub fn drop_running(&self, why: u32) -> Dropped {
         self.update(|old| {
@@ -206,6 +212,7 @@ impl State {
     /// Marks the item for freeing. An idle one becomes the caller's, by its
     /// ticket; KILLED and QUEUED are set together so that nobody can queue it
     /// in between.
+    // KEEPS: INV-34, INV-48
     #[inline]
     pub fn kill(&self) -> Kill {
         self.update(|old| {
@@ -217,9 +224,9 @@ impl State {
         })
     }
 
-    /// Takes RUNNING for a few instructions, to read and write the timer
-    /// (INV-39, INV-41). Never waits (INV-57). A killed item is left alone:
-    /// its killer may be about to free it.
+    /// Takes RUNNING for a few instructions, to read and write the timer. Never waits. A killed item is left alone: its
+    /// killer may be about to free it.
+    // KEEPS: INV-39, INV-57
     #[inline]
     pub fn hold_timer(&self) -> Hold {
         self.update(|old| {
@@ -265,6 +272,7 @@ impl State {
 mod tests {
     use super::*;
 
+    // SHOWS: INV-32, INV-49
     #[test]
     fn idle_wakeup_gives_one_ticket_and_keeps_all_reasons() {
         let s = State::new(SHARED_WQ);
@@ -277,6 +285,7 @@ mod tests {
         assert_eq!(s.get(), SHARED_WQ | RUNNING);
     }
 
+    // SHOWS: INV-31
     #[test]
     fn wakeup_while_running_is_queued_by_the_end_of_the_run() {
         let s = State::new(0);
@@ -287,6 +296,7 @@ mod tests {
         assert_eq!(s.get(), QUEUED | WOKEN_TIMER);
     }
 
+    // SHOWS: INV-41
     #[test]
     fn a_held_timer_turns_a_kill_into_a_ticket() {
         let s = State::new(0);
@@ -310,6 +320,7 @@ mod tests {
         );
     }
 
+    // SHOWS: INV-34
     #[test]
     fn kill_of_an_idle_item_owns_it() {
         let s = State::new(0);

@@ -5,6 +5,7 @@
 pub const ETERNITY: i32 = 0;
 
 /// The 64-bit date of `tick`, which lies within 2^31 ms of `now`.
+// KEEPS: INV-55
 #[inline]
 pub fn unwrap(tick: i32, now: u64) -> u64 {
     let ahead = (tick as u32).wrapping_sub(now as u32) as i32;
@@ -22,6 +23,7 @@ pub fn wrap(date: u64) -> i32 {
 }
 
 /// The earlier of two ticks, ignoring unset ones.
+// KEEPS: INV-55
 #[inline]
 pub fn first(a: i32, b: i32) -> i32 {
     if a == ETERNITY {
@@ -37,6 +39,7 @@ pub fn first(a: i32, b: i32) -> i32 {
 mod tests {
     use super::*;
 
+    // SHOWS: INV-55
     #[test]
     fn dates_survive_the_wrap() {
         for now in [1u64 << 33, (1 << 33) - 5, (1 << 33) + (1 << 31) - 5] {
@@ -48,6 +51,7 @@ mod tests {
         }
     }
 
+    // SHOWS: INV-55
     #[test]
     fn first_ignores_unset_and_wraps() {
         assert_eq!(first(ETERNITY, 5), 5);

@@ -36,7 +36,8 @@ fn refuse(task: &Task, tid: Option<usize>, what: &str) -> ! {
 
 impl Tasks {
     // Which queue a task's timer belongs to. Decided once per operation, from
-    // a flag that does not change once the task has been queued (INV-35).
+    // a flag that does not change once the task has been queued.
+    // KEEPS: INV-35, INV-36
     #[inline(always)]
     fn check_owner(&self, task: &Task, by: Caller, what: &str) {
         if by.tid != Some(task.owner()) {
@@ -59,6 +60,7 @@ impl Tasks {
     }
 
     /// Files a task at `date` or earlier.
+    // KEEPS: INV-37
     #[inline(always)]
     pub(super) fn file(&self, task: &Task, date: i32, by: Caller) -> ThreadSet {
         let date = tick::unwrap(date, by.now);
@@ -142,6 +144,7 @@ impl Tasks {
 
     // Files a shared task at `date` or earlier, wherever it is, and says whom
     // to wake for it.
+    // KEEPS: INV-36, INV-37
     #[inline(never)]
     fn file_shared(&self, task: &Task, date: u64, by: Caller) -> ThreadSet {
         let node = (&raw const task.wq).cast_mut();
@@ -249,12 +252,12 @@ impl Tasks {
         }
     }
 
-    /// Changes the threads that may run a task. A queued timer goes along
-    /// (INV-54); from then on it lives in a shared queue if it has left its
-    /// thread.
+    /// Changes the threads that may run a task. A queued timer goes along;
+    /// from then on it lives in a shared queue if it has left its thread.
     ///
     /// # Safety
     /// Called by the task's handler, or before its first queueing.
+    // KEEPS: INV-54
     pub unsafe fn set_affinity(&self, t: *mut Task, mask: u64, by: Caller) -> ThreadSet {
         let mask = mask & self.all();
         assert!(mask != 0, "task_set_affinity: the mask names no thread");
@@ -320,6 +323,7 @@ impl Tasks {
         sched.next_shared() > now && (timers.is_empty() || timers.has_passed(now))
     }
 
+    // KEEPS: INV-42
     unsafe fn wake_due(&self, me: usize, by: Caller) -> ThreadSet {
         let depth = self.config.depth;
         let shared_due = self.sched(me).next_shared() <= by.now;
@@ -347,6 +351,7 @@ impl Tasks {
         wakes
     }
 
+    // KEEPS: INV-38
     unsafe fn expire_private(&self, me: usize, budget: &mut u32, by: Caller) -> ThreadSet {
         let sched = self.sched(me);
         let own = sched.owner();
@@ -390,7 +395,8 @@ impl Tasks {
     // Serves thread k's shared wheel. Each task is looked at with RUNNING
     // held, so that nobody runs, frees or reschedules it meanwhile; dropping
     // RUNNING is the last thing done to it, and makes the ticket before the
-    // lock is released (INV-41).
+    // lock is released.
+    // KEEPS: INV-36, INV-38, INV-41
     fn expire_shared(&self, k: usize, budget: &mut u32, by: Caller) -> ThreadSet {
         let sched = self.sched(k);
         let mut woken = List::new();

@@ -43,6 +43,7 @@ impl Tasks {
     }
 
     // Hands a node to another thread, and says what it is.
+    // KEEPS: INV-52
     #[inline(never)]
     unsafe fn send(&self, node: *mut Node, kind: Kind, to: usize) -> ThreadSet {
         // SAFETY: the ticket makes the node ours until its receiver takes it.
@@ -139,6 +140,7 @@ impl Tasks {
     }
 
     // Accounts for a node that has entered a class list.
+    // KEEPS: INV-44
     unsafe fn entered_class(sched: &Scheduler, class: usize, node: *mut Node) {
         let own = sched.owner();
         // SAFETY: the owner thread calls.
@@ -193,6 +195,7 @@ impl Tasks {
     }
 
     // Accounts for a node that has left a class list.
+    // KEEPS: INV-44
     unsafe fn left_class(sched: &Scheduler, class: usize, node: *mut Node) {
         let own = sched.owner();
         // SAFETY: the owner thread calls.
@@ -228,10 +231,11 @@ impl Tasks {
         true
     }
 
-    /// Sorts what others sent into this thread's queues (INV-52).
+    /// Sorts what others sent into this thread's queues.
     ///
     /// # Safety
     /// Only thread `me` calls this.
+    // KEEPS: INV-52
     pub(super) unsafe fn drain_inbox(&self, me: usize) {
         let sched = self.sched(me);
         // SAFETY: the owner takes; each node comes with its ticket.
@@ -278,6 +282,7 @@ impl Tasks {
 
     /// Gives what thread `tid`, which leaves, holds for others to those who
     /// may run it.
+    // KEEPS: INV-59
     pub(super) fn hand_over(&self, tid: usize) -> ThreadSet {
         let mut wakes = ThreadSet::EMPTY;
         let sched = self.sched(tid);
@@ -563,7 +568,8 @@ impl Tasks {
     }
 
     /// Whether thread `me` has anything to run. The re-check of the sleep
-    /// protocol (INV-46).
+    /// protocol.
+    // KEEPS: INV-46
     #[inline]
     pub fn has_work(&self, me: usize) -> bool {
         let sched = self.sched(me);
