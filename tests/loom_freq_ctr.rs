@@ -67,7 +67,8 @@ fn values(start: u32, current: u32, previous: u32) -> Values {
 
 /// One thread rotates, one adds by a date before the edge, one reads. The
 /// event counts before the edge or after it; the reader sees an instant of
-/// either period (INV-121, INV-122, STK-45, STK-49).
+/// either period.
+// SHOWS: INV-121, INV-122, STK-45, STK-49
 #[test]
 fn rotation_with_an_addition_and_a_reader() {
     model(|| {
@@ -97,7 +98,8 @@ fn rotation_with_an_addition_and_a_reader() {
     });
 }
 
-/// Two threads come to the edge at once: one rotates (INV-121, STK-45).
+/// Two threads come to the edge at once: one rotates.
+// SHOWS: INV-121, STK-45
 #[test]
 fn an_edge_is_rotated_once() {
     model(|| {
@@ -119,7 +121,8 @@ fn go_ahead(w: &World) {
 }
 
 /// A thread far behind comes meanwhile: nothing is lost, and neither edge is
-/// rotated twice (INV-121, STK-47).
+/// rotated twice.
+// SHOWS: INV-121, STK-47
 #[test]
 fn whoever_is_behind_follows() {
     model(|| {
@@ -138,7 +141,8 @@ fn whoever_is_behind_follows() {
 }
 
 /// The start never moves back, and is never after the process's date, though
-/// that is relaxed (INV-120, STK-47).
+/// that is relaxed.
+// SHOWS: INV-120, STK-47
 #[test]
 fn the_start_only_advances() {
     model(|| {
@@ -157,6 +161,7 @@ fn the_start_only_advances() {
 /// The same edge while two dates are about: one thread has the process's, one
 /// has not seen it yet; readers get the date after the contents, so that the
 /// window never lies before the period.
+// SHOWS: INV-122, INV-123
 #[test]
 fn a_reader_is_not_before_the_period() {
     model(|| {

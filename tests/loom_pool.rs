@@ -277,6 +277,7 @@ fn pop_twice(world: &World, me: usize) -> Vec<usize> {
 
 /// The hazard of story 1: both read the first object's link, and one of them
 /// gives that object to the system.
+// SHOWS: INV-3, INV-5
 #[test]
 fn pool_1_two_pops_two_threads() {
     model(None, || {
@@ -284,6 +285,7 @@ fn pool_1_two_pops_two_threads() {
     });
 }
 
+// SHOWS: INV-3
 #[test]
 fn pool_1_pop_of_the_last_object() {
     model(None, || {
@@ -291,6 +293,7 @@ fn pool_1_pop_of_the_last_object() {
     });
 }
 
+// SHOWS: INV-3
 #[test]
 fn pool_2_two_flushes_and_then_a_user() {
     model(None, || {
@@ -299,11 +302,13 @@ fn pool_2_two_flushes_and_then_a_user() {
     });
 }
 
+// SHOWS: INV-3
 #[test]
 fn pool_2_pop_and_flush() {
     model(None, || run(&World::new(&[1]), &[pop_and_put, flush]));
 }
 
+// SHOWS: INV-1, INV-26
 #[test]
 fn pool_3_flush_and_push() {
     model(None, || {
@@ -311,9 +316,10 @@ fn pool_3_flush_and_push() {
     });
 }
 
-/// INV-4: one thread pushes two objects, another pops one, a third gets what
+/// One thread pushes two objects, another pops one, a third gets what
 /// the second's unlock left, and sees what the first wrote. They come one
 /// after the other, but nothing except the list orders them.
+// SHOWS: INV-4
 #[test]
 fn inv_4_the_unlocking_store_publishes() {
     model(Some(3), || {
@@ -349,6 +355,7 @@ fn inv_4_the_unlocking_store_publishes() {
     });
 }
 
+// SHOWS: INV-4
 #[test]
 fn pop_and_push() {
     model(None, || {
@@ -356,11 +363,13 @@ fn pop_and_push() {
     });
 }
 
+// SHOWS: INV-5
 #[test]
 fn trim_and_pop() {
     model(None, || run(&World::new(&[2, 1]), &[trim, pop_and_free]));
 }
 
+// SHOWS: INV-2
 #[test]
 fn three_pops() {
     model(Some(1), || {
@@ -371,6 +380,7 @@ fn three_pops() {
     });
 }
 
+// SHOWS: INV-26
 #[test]
 fn three_pop_flush_push() {
     model(Some(1), || {
@@ -389,11 +399,13 @@ fn three_pop_trim_flush() {
 }
 
 /// Clusters of two and three: one and two of their objects hold pointers.
+// SHOWS: INV-2
 #[test]
 fn clusters_pass_whole() {
     model(None, || run(&World::new(&[3, 2]), &[pop_one, pop_and_put]));
 }
 
+// SHOWS: INV-26
 #[test]
 fn alloc_alloc_and_flush() {
     model(None, || run(&World::new(&[1, 1]), &[pop_twice, flush]));
@@ -406,11 +418,13 @@ fn alloc_alloc_and_free() {
     });
 }
 
+// SHOWS: INV-5
 #[test]
 fn alloc_alloc_and_gc() {
     model(None, || run(&World::new(&[2, 1]), &[pop_twice, trim]));
 }
 
+// SHOWS: INV-5, INV-26
 #[test]
 fn gc_and_flush() {
     model(None, || run(&World::new(&[2, 2]), &[trim, flush]));
@@ -421,6 +435,7 @@ fn gc_and_gc() {
     model(None, || run(&World::new(&[2, 2]), &[trim, trim]));
 }
 
+// SHOWS: INV-26
 #[test]
 fn free_alloc_and_flush() {
     model(None, || {
@@ -446,6 +461,7 @@ fn three_one_of_many_flush_gc() {
 }
 
 /// Each bucket's objects reach threads that look elsewhere first.
+// SHOWS: INV-17
 #[test]
 fn inv_17_an_empty_bucket_is_not_the_end() {
     model(None, || {
@@ -466,6 +482,7 @@ fn buckets_pop_and_pop() {
 }
 
 /// Both in one bucket: one finds it held, looks elsewhere, and comes back.
+// SHOWS: INV-3, INV-17
 #[test]
 fn buckets_two_at_one_head() {
     model(None, || {
@@ -474,6 +491,7 @@ fn buckets_two_at_one_head() {
     });
 }
 
+// SHOWS: INV-26
 #[test]
 fn buckets_pop_and_flush() {
     model(None, || {

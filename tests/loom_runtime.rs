@@ -122,8 +122,9 @@ fn nothing_is_left_behind() {
     });
 }
 
-/// INV-46: whoever sleeps is woken for work that it has not seen. The eventfd
+/// Whoever sleeps is woken for work that it has not seen. The eventfd
 /// is a flag here, the poll a look at it.
+// SHOWS: INV-46, INV-47, TASK-48
 #[test]
 fn no_wakeup_is_lost() {
     explore(None, || {

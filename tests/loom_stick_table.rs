@@ -57,6 +57,7 @@ fn spawn(w: &Arc<World>, f: impl FnOnce(&World) + 'static) -> thread::JoinHandle
 
 /// The seed (STK-1, 2, 4): the last entry is created while the handler runs. It
 /// is not queued without a date, and the table empties.
+// SHOWS: INV-97, INV-98, STK-1, STK-2, STK-3, STK-4
 #[test]
 fn creation_against_the_handler() {
     explore("creation_against_the_handler", None, || {
@@ -71,6 +72,7 @@ fn creation_against_the_handler() {
 }
 
 /// The same with two creators, of which the later needs the earlier date.
+// SHOWS: INV-97, INV-98
 #[test]
 fn two_creations_against_the_handler() {
     explore("two_creations_against_the_handler", Some(3), || {
@@ -88,6 +90,7 @@ fn two_creations_against_the_handler() {
 
 /// The entry goes to a shard that the handler has passed, while it is in the
 /// next one.
+// SHOWS: INV-97, INV-98
 #[test]
 fn creation_behind_the_handler() {
     explore("creation_behind_the_handler", None, || {
@@ -104,6 +107,7 @@ fn creation_behind_the_handler() {
 
 /// A holder gives its entry an earlier date while the handler files it again;
 /// it may be due at once.
+// SHOWS: INV-96, INV-97
 #[test]
 fn a_lowered_date_against_the_handler() {
     for date in [NOW, NOW + 20] {
@@ -126,6 +130,7 @@ fn a_lowered_date_against_the_handler() {
 
 /// What was touched in time stays, though nobody holds it any more when the
 /// handler comes to bury it.
+// SHOWS: INV-90
 #[test]
 fn a_touch_that_releases_against_the_handler() {
     explore("a_touch_that_releases_against_the_handler", None, || {
@@ -147,6 +152,7 @@ fn a_touch_that_releases_against_the_handler() {
 
 /// Two holders move one date, one earlier and one later: whatever it is in the
 /// end, the task comes by then.
+// SHOWS: INV-97
 #[test]
 fn two_dates_at_once() {
     explore("two_dates_at_once", None, || {
@@ -164,6 +170,7 @@ fn two_dates_at_once() {
 
 /// The touch that skips the lock does so for what the handler will find: two
 /// runs of it, and a creation whenever.
+// SHOWS: INV-97, INV-98
 #[test]
 fn creation_against_two_runs() {
     explore("creation_against_two_runs", None, || {
@@ -184,6 +191,7 @@ fn creation_against_two_runs() {
 // --- references ------------------------------------------------------------
 
 /// A look without a lock against a removal, and the freeing that waits for it.
+// SHOWS: INV-90
 #[test]
 fn a_lookup_against_a_kill() {
     explore("a_lookup_against_a_kill", None, || {
@@ -221,8 +229,9 @@ fn a_neighbour_of_what_goes_is_found() {
     });
 }
 
-/// INV-90, 91 (STK-5, 6, 7): a look-up, the handler and somebody who kills what
+/// A look-up, the handler and somebody who kills what
 /// it holds. Freed once, and not while anybody holds it.
+// SHOWS: INV-90, INV-91, STK-5, STK-6, STK-7
 #[test]
 fn a_lookup_against_a_kill_and_the_handler() {
     explore("a_lookup_against_a_kill_and_the_handler", Some(4), || {
@@ -243,6 +252,7 @@ fn a_lookup_against_a_kill_and_the_handler() {
 }
 
 /// The same with eviction, of an entry that would not be due.
+// SHOWS: INV-90, INV-91, STK-6, STK-7
 #[test]
 fn a_lookup_against_a_kill_and_eviction() {
     explore("a_lookup_against_a_kill_and_eviction", Some(4), || {
@@ -261,8 +271,9 @@ fn a_lookup_against_a_kill_and_eviction() {
     });
 }
 
-/// STK-7: two hold an entry and kill it, and it is evicted: one of the three
-/// frees it, and whoever says so has (INV-114).
+/// Two hold an entry and kill it, and it is evicted: one of the three
+/// frees it, and whoever says so has.
+// SHOWS: INV-91, INV-114, STK-7
 #[test]
 fn two_kills_and_eviction() {
     explore("two_kills_and_eviction", None, || {
@@ -284,6 +295,7 @@ fn two_kills_and_eviction() {
 }
 
 /// Somebody creates a key that another one kills: what is stored lives.
+// SHOWS: INV-90, INV-94
 #[test]
 fn a_creation_against_a_kill_of_its_key() {
     explore("a_creation_against_a_kill_of_its_key", None, || {
@@ -305,7 +317,8 @@ fn a_creation_against_a_kill_of_its_key() {
     });
 }
 
-/// INV-94 (STK-14): two create one key; both get the one that is stored.
+/// Two create one key; both get the one that is stored.
+// SHOWS: INV-92, INV-94, STK-14
 #[test]
 fn two_creators_of_one_key() {
     explore("two_creators_of_one_key", None, || {
@@ -327,6 +340,7 @@ fn two_creators_of_one_key() {
 }
 
 /// A look without a lock against the creation: what it finds is complete.
+// SHOWS: INV-90
 #[test]
 fn a_lookup_against_a_creation() {
     explore("a_lookup_against_a_creation", Some(3), || {
@@ -345,6 +359,7 @@ fn a_lookup_against_a_creation() {
 }
 
 /// The shard is emptied and gives the index's memory back while somebody looks.
+// SHOWS: INV-90
 #[test]
 fn a_lookup_while_the_shard_is_tidied() {
     explore("a_lookup_while_the_shard_is_tidied", Some(2), || {
@@ -370,8 +385,9 @@ fn a_lookup_while_the_shard_is_tidied() {
 
 // --- updates ---------------------------------------------------------------
 
-/// INV-90 (STK-5, 6, 8): who reads the updates takes references under their
+/// Who reads the updates takes references under their
 /// lock alone, while the handler, eviction and a kill remove entries.
+// SHOWS: INV-90, INV-105, STK-5, STK-6, STK-8
 #[test]
 fn a_reader_of_updates_against_removals() {
     const HOW: [fn(&World); 3] = [
@@ -409,8 +425,9 @@ fn a_reader_of_updates_against_removals() {
     }
 }
 
-/// INV-104, 105 (STK-9, 10, 12): two touch one entry, a local and a remote
+/// Two touch one entry, a local and a remote
 /// change; it has one place, a local one.
+// SHOWS: INV-104, INV-105, STK-9, STK-10, STK-12
 #[test]
 fn a_local_and_a_remote_touch() {
     explore("a_local_and_a_remote_touch", None, || {
@@ -432,6 +449,7 @@ fn a_local_and_a_remote_touch() {
 
 /// Two local touches of two entries, and a reader meanwhile: numbers are given
 /// once, and nothing is announced twice.
+// SHOWS: INV-104
 #[test]
 fn two_touches_and_a_reader() {
     explore("two_touches_and_a_reader", None, || {
@@ -543,6 +561,7 @@ fn with(c: &Arc<Chains>, f: impl FnOnce(&Chains) + 'static) -> thread::JoinHandl
 
 /// While its chain is split an entry that is there is not missed, wherever it
 /// goes; a miss that is not certain says so.
+// SHOWS: INV-94
 #[test]
 fn a_look_during_a_split() {
     // They stay, they go, by turns and both at once.
@@ -589,6 +608,7 @@ fn a_look_during_two_splits() {
 
 /// What is found was complete before it was linked; what is unlinked is freed
 /// behind everybody who looks.
+// SHOWS: INV-90
 #[test]
 fn a_look_during_insertion_and_removal() {
     explore("a_look_during_insertion_and_removal", Some(3), || {

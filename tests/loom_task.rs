@@ -106,8 +106,9 @@ impl Task {
     }
 }
 
-/// INV-30, 31, 33: a wake-up that races with the end of a run is followed by a
+/// A wake-up that races with the end of a run is followed by a
 /// run, and there is never more than one ticket.
+// SHOWS: INV-30, INV-31, INV-33
 #[test]
 fn task_18_wakeup_against_run_end() {
     explore(None, || {
@@ -127,8 +128,9 @@ fn task_18_wakeup_against_run_end() {
     });
 }
 
-/// INV-31, INV-32: a run that starts after the wake-up sees its reason and
+/// A run that starts after the wake-up sees its reason and
 /// what was written before it.
+// SHOWS: INV-31, INV-32
 #[test]
 fn task_19_a_run_sees_reason_and_memory() {
     explore(None, || {
@@ -159,8 +161,9 @@ fn task_19_a_run_sees_reason_and_memory() {
     });
 }
 
-/// INV-34: a task that somebody has taken off its queue, and does not run yet,
+/// A task that somebody has taken off its queue, and does not run yet,
 /// is not idle: who destroys it then leaves it to that thread.
+// SHOWS: INV-34
 #[test]
 fn task_21_destroy_against_a_dequeue() {
     explore(None, || {
@@ -179,8 +182,9 @@ fn task_21_destroy_against_a_dequeue() {
     });
 }
 
-/// INV-48 (TASK-21): a kill racing with a wake-up and a run frees once, and
+/// A kill racing with a wake-up and a run frees once, and
 /// nobody runs it afterwards.
+// SHOWS: INV-48, TASK-21
 #[test]
 fn task_41_kill_against_wakeup_and_run() {
     explore(Some(3), || {
@@ -200,8 +204,9 @@ fn task_41_kill_against_wakeup_and_run() {
     });
 }
 
-/// INV-48: the owner cancels a run while somebody kills the task. Either the
+/// The owner cancels a run while somebody kills the task. Either the
 /// ticket goes back and the killer gets one, or the scheduler meets it.
+// SHOWS: INV-48
 #[test]
 fn task_39_kill_against_a_cancelled_run() {
     explore(None, || {
@@ -223,8 +228,9 @@ fn task_39_kill_against_a_cancelled_run() {
     });
 }
 
-/// INV-41: a look at the timer excludes the handler, and turns what arrived
+/// A look at the timer excludes the handler, and turns what arrived
 /// meanwhile into a ticket.
+// SHOWS: INV-41
 #[test]
 fn timer_hold_against_wakeup_and_run() {
     explore(Some(3), || {
@@ -248,7 +254,8 @@ fn timer_hold_against_wakeup_and_run() {
     });
 }
 
-/// A kill during a look at the timer is not forgotten (INV-48).
+/// A kill during a look at the timer is not forgotten.
+// SHOWS: INV-48
 #[test]
 fn timer_hold_against_kill() {
     explore(None, || {
@@ -375,6 +382,7 @@ impl Timed {
 
 /// INV-39 (museum pattern 2): a date asked for while a handler
 /// runs and switches its own date off is not lost.
+// SHOWS: INV-39
 #[test]
 fn task_4_6_a_request_survives_the_handler() {
     explore(Some(4), || {
@@ -387,8 +395,9 @@ fn task_4_6_a_request_survives_the_handler() {
     });
 }
 
-/// INV-57: who schedules a task holds a lock that its handler wants. Neither
+/// Who schedules a task holds a lock that its handler wants. Neither
 /// waits for the other; a wait would never end, which the model says.
+// SHOWS: INV-57
 #[test]
 fn task_5_scheduling_waits_for_no_handler() {
     explore(Some(3), || {
@@ -424,8 +433,9 @@ fn task_5_scheduling_waits_for_no_handler() {
     });
 }
 
-/// INV-40: the end of a run files its date while it still holds the
+/// The end of a run files its date while it still holds the
 /// task; another thread that runs it at once does not meet it half filed.
+// SHOWS: INV-40
 #[test]
 fn task_2_the_date_is_filed_before_the_task_is_let_go() {
     explore(Some(4), || {
@@ -439,6 +449,7 @@ fn task_2_the_date_is_filed_before_the_task_is_let_go() {
 }
 
 /// Two threads schedule at once: the earlier date wins, whoever comes first.
+// SHOWS: INV-39
 #[test]
 fn the_earlier_date_wins() {
     explore(Some(4), || {
@@ -453,6 +464,7 @@ fn the_earlier_date_wins() {
 
 /// The same while a handler runs: who finds it running leaves a request, who
 /// comes just after does not overwrite it.
+// SHOWS: INV-39
 #[test]
 fn the_earlier_date_wins_over_a_run() {
     explore(Some(3), || {
@@ -469,6 +481,7 @@ fn the_earlier_date_wins_over_a_run() {
 
 /// What is taken out of its queue keeps no request either, which would come
 /// back with the next date.
+// SHOWS: INV-39
 #[test]
 fn a_cancelled_request_does_not_come_back() {
     explore(Some(4), || {
@@ -484,8 +497,9 @@ fn a_cancelled_request_does_not_come_back() {
     });
 }
 
-/// INV-38, INV-41: the scan meets a place too early, or a task whose handler
+/// The scan meets a place too early, or a task whose handler
 /// runs, while others schedule it; no date is lost.
+// SHOWS: INV-38, INV-41, WINDOW(run-end-files)
 #[test]
 fn scan_against_run_and_schedule() {
     explore(Some(3), || {
@@ -550,9 +564,10 @@ impl Timed {
     }
 }
 
-/// INV-34, INV-48 (TASK-21): a task is destroyed while it runs and
+/// A task is destroyed while it runs and
 /// files its next date, and while the scan looks at it. It is freed once, with
 /// nobody inside and its place taken out.
+// SHOWS: INV-34, INV-48, TASK-21
 #[test]
 fn task_7_destroy_against_run_end_and_scan() {
     explore(Some(3), || {
@@ -588,6 +603,7 @@ fn task_7_destroy_against_run_end_and_scan() {
 /// The same without the runner. That a killed task cannot be held at all, so
 /// that its killer never frees it under a scan that has just taken the place
 /// out, is a unit test's to check: loom does not reach that interleaving.
+// SHOWS: INV-34, INV-36
 #[test]
 fn destroy_against_scan() {
     explore(None, || {
@@ -613,8 +629,9 @@ fn destroy_against_scan() {
     });
 }
 
-/// INV-36 (TASK-1): two threads that file, move and unlink one task
+/// Two threads that file, move and unlink one task
 /// never touch its node without the lock of the queue that holds it.
+// SHOWS: INV-36, TASK-1
 #[test]
 fn task_9_home_word_names_the_lock() {
     explore(Some(3), || {
@@ -766,8 +783,9 @@ impl Filed {
     }
 }
 
-/// INV-46 (TASK-48): a date that another thread brings forward in the wheel of
+/// A date that another thread brings forward in the wheel of
 /// one that goes to sleep is slept past by nobody.
+// SHOWS: INV-46
 #[test]
 fn task_48_a_sleeper_learns_of_an_earlier_date() {
     explore(None, || {
@@ -780,8 +798,9 @@ fn task_48_a_sleeper_learns_of_an_earlier_date() {
     });
 }
 
-/// INV-36 (TASK-8): the same while thread 1 takes the task out of its wheel.
+/// The same while thread 1 takes the task out of its wheel.
 /// Either its home stays and is told, or the task moves in with the other.
+// SHOWS: INV-36
 #[test]
 fn task_8_filed_while_it_leaves_its_wheel() {
     explore(Some(4), || {
@@ -883,8 +902,9 @@ impl Tasklet {
     }
 }
 
-/// INV-30, 31: a tasklet that is woken on one thread while it runs on another
+/// A tasklet that is woken on one thread while it runs on another
 /// runs there when the first run has ended, and sees what its waker wrote.
+// SHOWS: INV-30, INV-31, TASK-43
 #[test]
 fn a_tasklet_runs_on_one_thread_at_a_time() {
     explore(None, || {
@@ -924,8 +944,9 @@ fn freed_once(end: fn(&Tasklet)) {
     });
 }
 
-/// INV-34, 48: a tasklet that is killed while it runs elsewhere is freed once,
+/// A tasklet that is killed while it runs elsewhere is freed once,
 /// when that run has ended.
+// SHOWS: INV-34, INV-48
 #[test]
 fn a_tasklet_is_freed_after_its_run() {
     freed_once(|t| t.kill(1));
@@ -933,6 +954,7 @@ fn a_tasklet_is_freed_after_its_run() {
 
 /// The same where it is not killed but freed by another thread, which should
 /// not be: that finds it idle, queued or occupied, and no fourth.
+// SHOWS: INV-34
 #[test]
 fn a_tasklet_is_not_freed_under_its_run() {
     freed_once(|t| {
@@ -1053,8 +1075,9 @@ impl Owned {
     }
 }
 
-/// INV-31, 33: whichever tickets are given out meanwhile, a run that sees what
+/// Whichever tickets are given out meanwhile, a run that sees what
 /// the waker wrote follows every wake-up, here and elsewhere.
+// SHOWS: INV-31, INV-33, INV-52
 #[test]
 fn an_owned_tasklet_runs_after_every_wakeup() {
     explore(None, || {
@@ -1077,9 +1100,10 @@ fn an_owned_tasklet_runs_after_every_wakeup() {
     });
 }
 
-/// INV-48: an owned tasklet that another thread kills is freed once, by its
+/// An owned tasklet that another thread kills is freed once, by its
 /// thread, and does not run once the kill is known there, whoever has woken it
 /// or is about to send its mail.
+// SHOWS: INV-48, INV-52
 #[test]
 fn an_owned_tasklet_is_freed_once_and_runs_no_more() {
     explore(Some(3), || {
@@ -1120,6 +1144,7 @@ fn an_owned_tasklet_is_freed_once_and_runs_no_more() {
 }
 
 /// A cancelled run does not lose a kill, nor a ticket.
+// SHOWS: INV-48
 #[test]
 fn an_owned_tasklets_run_is_cancelled() {
     explore(None, || {
@@ -1146,6 +1171,7 @@ fn an_owned_tasklets_run_is_cancelled() {
 
 /// INV-31 for dates: whoever schedules a task that is about to run leaves it
 /// alone, if that run sees what was written before; else the date is kept.
+// SHOWS: INV-31
 #[test]
 fn a_schedule_is_dropped_for_a_run_that_sees_its_mail() {
     explore(None, || {

@@ -293,6 +293,7 @@ impl World {
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    // SHOWS: INV-1, INV-2, INV-7, INV-12, INV-14, INV-16
     #[test]
     fn inv_1_every_object_is_in_exactly_one_place(
         words in words(),
@@ -309,6 +310,7 @@ proptest! {
 }
 
 /// Spec section 12: a pool that dominates the cache gives way at 3/4.
+// SHOWS: INV-7
 #[test]
 fn worked_values_of_one_dominant_pool() {
     let registry = Registry::new();
@@ -369,6 +371,7 @@ fn order_of_the_cache() {
 
 /// Spec section 12: many small shares stay until the limit, then the coldest
 /// go until 7/8.
+// SHOWS: INV-7
 #[test]
 fn worked_values_of_forty_pools() {
     let registry = Registry::new();
@@ -407,7 +410,8 @@ fn worked_values_of_forty_pools() {
     }
 }
 
-/// POOL-8: after a burst, trickling traffic brings `allocated` down.
+/// After a burst, trickling traffic brings `allocated` down.
+// SHOWS: INV-11
 #[test]
 fn pool_8_a_burst_is_given_back() {
     let registry = Registry::new();
@@ -434,6 +438,7 @@ fn pool_8_a_burst_is_given_back() {
 
 /// POOL-9, INV-17: one thread gets everything that lies in 16 buckets, though
 /// the pool may not obtain another object.
+// SHOWS: INV-17
 #[test]
 fn inv_17_nothing_is_stranded_in_a_bucket() {
     const OBJECTS: usize = 4000;
@@ -471,7 +476,8 @@ fn inv_17_nothing_is_stranded_in_a_bucket() {
     }
 }
 
-/// POOL-11: gc leaves exactly minavail free objects.
+/// gc leaves exactly minavail free objects.
+// SHOWS: INV-12
 #[test]
 fn pool_11_gc_respects_the_floor() {
     let registry = Registry::new();
@@ -498,7 +504,8 @@ fn pool_11_gc_respects_the_floor() {
     }
 }
 
-/// POOL-12: what the limit refuses is not counted as allocated.
+/// What the limit refuses is not counted as allocated.
+// SHOWS: INV-14
 #[test]
 fn pool_12_the_limit_counts_right() {
     let registry = Registry::new();
@@ -523,6 +530,7 @@ fn pool_12_the_limit_counts_right() {
 }
 
 /// POOL-14, and objects larger than the whole cache.
+// SHOWS: INV-7
 #[test]
 fn pool_14_the_cache_is_bounded_for_every_size() {
     for size in [1, 16, 64, 600_000] {
@@ -550,6 +558,7 @@ fn pool_14_the_cache_is_bounded_for_every_size() {
 }
 
 /// POOL-15, POOL-16: no free object's links or marks leave its memory.
+// SHOWS: INV-8
 #[test]
 fn pool_15_small_sizes_keep_to_themselves() {
     for words in [
@@ -599,8 +608,9 @@ fn pool_15_small_sizes_keep_to_themselves() {
     }
 }
 
-/// INV-17: where the system gives nothing any more, an object that is free in
+/// Where the system gives nothing any more, an object that is free in
 /// any of many buckets is found at once.
+// SHOWS: INV-17
 #[test]
 fn inv_17_at_the_limit_every_bucket_is_looked_into() {
     let registry = Registry::new();
@@ -624,8 +634,9 @@ fn inv_17_at_the_limit_every_bucket_is_looked_into() {
     }
 }
 
-/// POOL-25, POOL-26, POOL-28: destruction empties the caller's cache, minds
+/// Destruction empties the caller's cache, minds
 /// other users, and destroy_all does not.
+// SHOWS: INV-19
 #[test]
 fn pool_25_26_28_destruction() {
     let registry = Registry::new();
@@ -651,7 +662,8 @@ fn pool_25_26_28_destruction() {
     }
 }
 
-/// POOL-17: the tag stands on every path, and the crimes are named.
+/// The tag stands on every path, and the crimes are named.
+// SHOWS: INV-9, INV-10
 #[test]
 fn pool_17_tags_on_every_path() {
     let registry = Registry::new();
@@ -680,8 +692,9 @@ fn pool_17_tags_on_every_path() {
     }
 }
 
-/// POOL-38, INV-25: no failure is injected before the start is over, with
+/// No failure is injected before the start is over, with
 /// NO_FAIL, or at rate 0.
+// SHOWS: INV-25
 #[test]
 fn pool_38_injected_failures() {
     let registry = Registry::new();

@@ -147,12 +147,14 @@ fn stress(words: &str, sizes: &[u32], cache: usize, threads: usize, time: Durati
     assert_eq!(unsafe { world.registry.destroy_all(None) }, 0);
 }
 
+// SHOWS: INV-3, INV-5
 #[test]
 fn pool_1_5_objects_unmapped_when_freed() {
     stress("uaf,cache", &[64, 3000], 4000, 1, Duration::from_secs(1));
     stress("uaf,cache", &[64, 3000], 4000, 16, Duration::from_secs(1));
 }
 
+// SHOWS: INV-1, INV-2, INV-16
 #[test]
 fn inv_1_real_threads() {
     stress(
@@ -164,6 +166,7 @@ fn inv_1_real_threads() {
     );
 }
 
+// SHOWS: INV-9
 #[test]
 fn inv_9_real_threads_with_tags() {
     stress(

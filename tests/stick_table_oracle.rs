@@ -756,6 +756,7 @@ fn shape() -> impl Strategy<Value = Shape> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
 
+    // SHOWS: INV-92, INV-93, INV-94, INV-96, INV-97, INV-101, INV-102, INV-103, INV-104, INV-105, INV-109, INV-110, INV-114
     #[test]
     fn any_sequence(shape in shape(), ops in prop::collection::vec(op(), 1..150)) {
         let mut world = World::new(shape);
@@ -766,6 +767,7 @@ proptest! {
 
 /// What was in use when it expired is looked at again at the date whose tick
 /// reads as "none".
+// SHOWS: INV-99, INV-101
 #[test]
 fn a_second_look_at_the_wrap() {
     let mut world = World::new(Shape {
@@ -788,8 +790,9 @@ fn plain(size: u32, expire: i32) -> Shape {
     }
 }
 
-/// INV-100 (STK-20): more entries are due than one run may look at, of several
+/// More entries are due than one run may look at, of several
 /// shards; all go, in runs of a bounded length.
+// SHOWS: INV-96, INV-100, STK-20
 #[test]
 fn many_expire_at_once() {
     let mut world = World::new(plain(16_384, 100));
@@ -803,8 +806,9 @@ fn many_expire_at_once() {
     assert!(world.freed.get() as usize <= PASS && world.runs.get() >= 10);
 }
 
-/// STK-25: dates on both sides of the wrap, keys in any order: each entry goes
+/// Dates on both sides of the wrap, keys in any order: each entry goes
 /// in its millisecond, and no run is for nothing.
+// SHOWS: INV-99, STK-25
 #[test]
 fn dates_across_the_wrap() {
     let mut world = World::new(Shape {
@@ -826,6 +830,7 @@ fn dates_across_the_wrap() {
 }
 
 /// A full table with several shards: whatever is free goes, wherever it is.
+// SHOWS: INV-102
 #[test]
 fn what_is_free_is_found_in_any_shard() {
     let world = World::new(plain(16_384, 1 << 20));
@@ -847,8 +852,26 @@ fn what_is_free_is_found_in_any_shard() {
     );
 }
 
-/// STK-15, 16: one string is one key, whatever stands behind its NUL and however
+/// Everything is in use, says somebody; what another one lets go just before
+/// that has room in the next millisecond.
+// SHOWS: WINDOW(all-held)
+#[test]
+fn a_full_table_is_believed_for_a_millisecond() {
+    const SIZE: u32 = 64;
+    let world = World::new(plain(SIZE, 1 << 20));
+    let get = |key: u32| world.table().get(&key.to_ne_bytes(), &world.env()).0;
+    let held: Vec<_> = (0..SIZE).map(get).collect();
+    assert!(get(SIZE).is_null());
+    // Without the table's knowledge, as if it had been before.
+    assert!(unsafe { (*held[40]).life.release() });
+    assert!(get(SIZE).is_null());
+    world.now.set(world.now.get() + 1);
+    assert!(!get(SIZE).is_null());
+}
+
+/// One string is one key, whatever stands behind its NUL and however
 /// long the caller's buffer is.
+// SHOWS: INV-95, STK-15, STK-16
 #[test]
 fn strings_end_at_their_nul_everywhere() {
     let mut world = World::new(plain(4, 100));
@@ -890,8 +913,9 @@ fn strings_end_at_their_nul_everywhere() {
     assert_eq!(world.head.current.load(Relaxed), 1);
 }
 
-/// STK-30 (INV-93, 108): where memory lacks there is no entry, and nothing is
+/// Where memory lacks there is no entry, and nothing is
 /// counted.
+// SHOWS: INV-93, INV-108, STK-30
 #[test]
 fn memory_lacks() {
     let world = World::new(plain(4, 100));
@@ -909,8 +933,9 @@ fn memory_lacks() {
     World::wake(unsafe { world.tables.deinit(head, &env) });
 }
 
-/// STK-9: an entry that is touched and let go by one thread, and killed by
+/// An entry that is touched and let go by one thread, and killed by
 /// another, is never among the updates once it is freed.
+// SHOWS: INV-105, STK-9
 #[test]
 fn a_kill_races_with_touches() {
     struct Shared(Box<World>);

@@ -401,24 +401,28 @@ const STARTS: [u64; 4] = [
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
+    // SHOWS: INV-37, INV-38, INV-55
     #[test]
     fn private_timers(start in 0usize..4, ops in ops()) {
         play_alone(STARTS[start], false, ops);
     }
 
+    // SHOWS: INV-36, INV-37, INV-38, INV-55
     #[test]
     fn shared_timers(start in 0usize..4, ops in ops()) {
         play_alone(STARTS[start], true, ops);
     }
 
+    // SHOWS: INV-36, INV-38, INV-46, INV-55
     #[test]
     fn task_8_shared_timers_of_three_threads(start in 0usize..4, ops in ops()) {
         play_together(STARTS[start], ops);
     }
 }
 
-/// INV-55: every date around 2^31 and 2^32 ms, to the millisecond, with the
+/// Every date around 2^31 and 2^32 ms, to the millisecond, with the
 /// clock going across by single steps.
+// SHOWS: INV-55
 #[test]
 fn task_15_no_millisecond_is_lost_at_the_wraps() {
     for wrap in [1u64 << 32, (1 << 32) + (1 << 31), 1 << 33] {
@@ -439,6 +443,7 @@ fn task_15_no_millisecond_is_lost_at_the_wraps() {
 
 /// The lazy rule: a later date never moves the node, whatever says it, and a
 /// node that is met before its date calls nobody.
+// SHOWS: INV-37
 #[test]
 fn a_later_date_never_moves_the_node() {
     for shared in [false, true] {
@@ -463,8 +468,9 @@ fn a_later_date_never_moves_the_node() {
     }
 }
 
-/// INV-42: a pass takes as many as the run queue's depth says, from private
+/// A pass takes as many as the run queue's depth says, from private
 /// and shared wheels together, whether they are woken or put right.
+// SHOWS: INV-42
 #[test]
 fn task_12_a_pass_is_bounded() {
     for late in [false, true] {
@@ -498,6 +504,7 @@ fn task_12_a_pass_is_bounded() {
 
 /// One timer is put off by a little again and again, and nothing else happens:
 /// it stays exact.
+// SHOWS: INV-38
 #[test]
 fn task_13_a_timer_that_is_put_off_does_not_drift() {
     for shared in [false, true] {
@@ -522,6 +529,7 @@ fn task_13_a_timer_that_is_put_off_does_not_drift() {
 
 /// Dates are switched off while their tasks are queued, then scanned, among
 /// others of the same dates: those come, and nothing is left in a queue.
+// SHOWS: INV-37, INV-38
 #[test]
 fn task_14_dates_are_switched_off() {
     for shared in [false, true] {
@@ -563,7 +571,8 @@ fn foreign(touch: impl Fn(&World, *mut Task)) {
     touch(&w, w.all[i]);
 }
 
-/// INV-36: without TASK_SHARED_WQ no other thread gets at a timer.
+/// Without TASK_SHARED_WQ no other thread gets at a timer.
+// SHOWS: INV-36
 #[test]
 #[should_panic(expected = "private to thread 0, but thread 1 touches its timer")]
 fn task_1_a_foreign_schedule_is_refused() {
@@ -574,6 +583,7 @@ fn task_1_a_foreign_schedule_is_refused() {
     });
 }
 
+// SHOWS: INV-36
 #[test]
 #[should_panic(expected = "private to thread 0, but thread 1 touches its timer")]
 fn task_1_a_foreign_queueing_is_refused() {
@@ -583,6 +593,7 @@ fn task_1_a_foreign_queueing_is_refused() {
     });
 }
 
+// SHOWS: INV-36
 #[test]
 #[should_panic(expected = "private to thread 0, but thread 1 touches its timer")]
 fn task_1_a_foreign_unlinking_is_refused() {
@@ -606,8 +617,9 @@ unsafe extern "C" fn narrow(t: *mut Task, _: *mut c_void, _: u32) -> *mut Task {
     t
 }
 
-/// INV-35: which lock protects a timer does not change with the threads that
+/// Which lock protects a timer does not change with the threads that
 /// may run the task: what is filed under one is found and taken out under it.
+// SHOWS: INV-35
 #[test]
 fn task_24_affinity_does_not_change_the_lock() {
     let mut w = World::empty(2, 1 << 33);
@@ -669,8 +681,9 @@ fn a_cancelled_date_does_not_come_back() {
     WORLD.set(ptr::null());
 }
 
-/// INV-54: the timer of a private task goes along with it, and one that is not
+/// The timer of a private task goes along with it, and one that is not
 /// queued is not queued by it, whatever date it has.
+// SHOWS: INV-54
 #[test]
 fn task_10_11_affinity_takes_the_timer_along() {
     let mut w = World::empty(2, 1 << 33);
@@ -736,6 +749,7 @@ unsafe extern "C" fn again(t: *mut Task, _: *mut c_void, _: u32) -> *mut Task {
 
 /// Private timers that come again at once leave shared ones their share of a
 /// pass, and the other way round, however small it is.
+// SHOWS: INV-42, INV-43
 #[test]
 fn no_flood_of_timers_starves_the_others() {
     for depth in [1, 2, 3, DEPTH] {

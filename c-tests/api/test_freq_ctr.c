@@ -61,6 +61,7 @@ static void await_even_date(void)
 	} while (keel_now_ms() & 1);
 }
 
+/* SHOWS: INV-123, INV-125, INV-126 */
 START_TEST(worked_values)
 {
 	struct freq_ctr c;
@@ -218,6 +219,7 @@ static void *counts(void *arg)
 	return NULL;
 }
 
+/* SHOWS: INV-121 */
 START_TEST(stk_47_threads_lose_nothing)
 {
 	pthread_t t[COUNTERS];
@@ -255,6 +257,7 @@ static void *meets_at_the_edge(void *arg)
 	return NULL;
 }
 
+/* SHOWS: INV-121 */
 START_TEST(stk_47_sum_matches_at_an_edge)
 {
 	pthread_t t[3];
@@ -280,7 +283,8 @@ START_TEST(stk_47_sum_matches_at_an_edge)
 }
 END_TEST
 
-/* A date with bit 0 set, written by the program, is no lock for ever. */
+/* A date with bit 0 set, written by the program, is no lock for ever.
+ * SHOWS: INV-120, INV-122 */
 START_TEST(stk_46_odd_dates)
 {
 	struct freq_ctr c;
@@ -311,6 +315,7 @@ START_TEST(stk_46_odd_dates)
 }
 END_TEST
 
+/* SHOWS: INV-124 */
 START_TEST(stk_52_53_overshoot)
 {
 	struct freq_ctr c = { 0, 0, 0 };
@@ -353,6 +358,7 @@ START_TEST(huge_numbers)
 }
 END_TEST
 
+/* SHOWS: INV-126 */
 START_TEST(stk_51_delays)
 {
 	struct freq_ctr c;
@@ -372,6 +378,7 @@ START_TEST(stk_51_delays)
 }
 END_TEST
 
+/* SHOWS: INV-125 */
 START_TEST(sliding_averages)
 {
 	unsigned int sum = 0;

@@ -141,6 +141,7 @@ START_TEST(objects_do_not_overlap_on_a_registered_thread)
 }
 END_TEST
 
+/* SHOWS: INV-23 */
 START_TEST(zalloc_zeroes_what_was_used)
 {
 	start();
@@ -258,6 +259,7 @@ START_TEST(the_limit_refuses_and_recovers)
 }
 END_TEST
 
+/* SHOWS: INV-1 */
 START_TEST(figures_are_exact)
 {
 	struct keel_pool_stats before, now;
@@ -292,6 +294,7 @@ START_TEST(figures_are_exact)
 }
 END_TEST
 
+/* SHOWS: INV-7 */
 START_TEST(a_threads_cache_is_bounded)
 {
 	struct keel_config cfg = KEEL_CONFIG_INIT;
@@ -411,6 +414,7 @@ START_TEST(gc_reaches_other_threads_at_their_next_turn)
 }
 END_TEST
 
+/* SHOWS: INV-12 */
 START_TEST(pool_11_gc_leaves_exactly_minavail)
 {
 	struct pool_head *pool;
@@ -457,6 +461,7 @@ END_TEST
 
 /* --- destruction --------------------------------------------------------- */
 
+/* SHOWS: INV-19 */
 START_TEST(a_pool_in_use_survives)
 {
 	struct pool_head *pool;
@@ -475,6 +480,7 @@ START_TEST(a_pool_in_use_survives)
 }
 END_TEST
 
+/* SHOWS: INV-19 */
 START_TEST(destroy_all_minds_no_users)
 {
 	unsigned long long before;
@@ -544,13 +550,15 @@ END_TEST
 
 /* --- several threads ----------------------------------------------------- */
 
+/* SHOWS: INV-1, INV-2, INV-6 */
 START_TEST(inv_1_threads_lose_and_double_nothing)
 {
 	threads_at_work(1000);
 }
 END_TEST
 
-/* Every object that goes to the system is unmapped at once. */
+/* Every object that goes to the system is unmapped at once.
+ * SHOWS: INV-3, INV-5 */
 START_TEST(pool_1_nothing_freed_is_read)
 {
 	ck_assert_int_eq(keel_pool_debug("uaf,cache"), 0);

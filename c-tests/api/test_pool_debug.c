@@ -185,6 +185,7 @@ END_TEST
 
 /* --- poison, order, caches ----------------------------------------------- */
 
+/* SHOWS: INV-23 */
 START_TEST(poison_fills_and_zero_wins)
 {
 	unsigned char *object;
@@ -315,6 +316,7 @@ END_TEST
 
 /* --- fail ---------------------------------------------------------------- */
 
+/* SHOWS: INV-25 */
 START_TEST(pool_38_failures_are_injected_after_the_start)
 {
 	struct pool_head *pool;
@@ -465,7 +467,8 @@ static void use_size(unsigned int size, unsigned int align, unsigned int flags)
 }
 
 /* POOL-15, POOL-16: whatever is kept in or behind a free object keeps off
- * what is somebody's. Registered threads use caches, others the shared list. */
+ * what is somebody's. Registered threads use caches, others the shared list.
+ * SHOWS: INV-8 */
 START_TEST(pool_15_16_every_size_with_every_mixture)
 {
 	start();
@@ -508,7 +511,8 @@ START_TEST(pool_15_16_sizes_with_every_word)
 END_TEST
 
 /* INV-10: whichever function hands an object out marks it as whichever takes
- * it back expects. */
+ * it back expects.
+ * SHOWS: INV-10 */
 START_TEST(pool_17_marks_are_on_every_path)
 {
 	struct pool_head *pool;
@@ -573,6 +577,7 @@ static const char *const crowd[] = {
 	"integrity,cold-first", "integrity,no-global", "backup,tag,no-cache", "integrity,caller,uaf,cache",
 };
 
+/* SHOWS: INV-9, INV-24 */
 START_TEST(inv_9_24_words_hold_across_threads)
 {
 	words(crowd[_i]);
@@ -595,7 +600,8 @@ static int mappings(void)
 	return n;
 }
 
-/* A free that computes the pages otherwise than the allocation did leaks. */
+/* A free that computes the pages otherwise than the allocation did leaks.
+ * SHOWS: INV-22 */
 START_TEST(pool_22_pages_come_and_go_for_every_alignment)
 {
 	static const unsigned int sizes[] = { 1, 16, 100, 4095, 4096, 4097, 20000 };
@@ -623,7 +629,8 @@ START_TEST(pool_22_pages_come_and_go_for_every_alignment)
 END_TEST
 
 /* An allocation that lets others isolate themselves would wait for itself
- * here. */
+ * here.
+ * SHOWS: INV-13 */
 START_TEST(pool_23_isolated_threads_may_allocate)
 {
 	struct pool_head *pool;
@@ -661,7 +668,8 @@ static void *use_under_lock(void *arg)
 }
 
 /* A thread that allocates under a lock must not count as harmless: the
- * isolated one wants the lock. */
+ * isolated one wants the lock.
+ * SHOWS: INV-13 */
 START_TEST(pool_24_who_allocates_under_a_lock_is_not_harmless)
 {
 	struct pool_head *pool;

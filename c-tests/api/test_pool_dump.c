@@ -180,6 +180,7 @@ END_TEST
 
 /* --- completeness ------------------------------------------------------------ */
 
+/* SHOWS: INV-28 */
 START_TEST(pool_34_reports_are_complete_and_say_when_not)
 {
 	static const char *const sorts[] = { "", "byname ", "bysize ", "detailed " };
@@ -207,6 +208,7 @@ START_TEST(pool_34_reports_are_complete_and_say_when_not)
 }
 END_TEST
 
+/* SHOWS: INV-19 */
 START_TEST(pool_31_destroyed_pools_are_in_no_report)
 {
 	struct pool_head *pool = make("shortlived", 64, 0);
@@ -249,7 +251,8 @@ START_TEST(pool_36_a_report_without_memory_is_plain_or_none)
 }
 END_TEST
 
-/* Sums of sizes that are far beyond 32 bits; nobody touches the memory. */
+/* Sums of sizes that are far beyond 32 bits; nobody touches the memory.
+ * SHOWS: INV-21 */
 START_TEST(pool_32_totals_have_64_bits)
 {
 	static const unsigned int gib = 1u << 30;

@@ -154,7 +154,8 @@ static void race(void *(*const threads[])(void *), void (*own)(void))
 }
 
 /* One flush finds the list full, another empties it, and the first one leaves
- * its mark in the empty head: the next user waits for ever, and the test with it. */
+ * its mark in the empty head: the next user waits for ever, and the test with it.
+ * SHOWS: INV-3 */
 START_TEST(pool_2_flushes_leave_no_mark)
 {
 	static void *(*const threads[])(void *) = { flushes, flushes, uses, uses, NULL };
@@ -213,7 +214,8 @@ static void frees_under_flushes(void *(*last)(void *))
 	keel_deinit();
 }
 
-/* A flush that stores NULL once too often loses what was freed meanwhile. */
+/* A flush that stores NULL once too often loses what was freed meanwhile.
+ * SHOWS: INV-26 */
 START_TEST(pool_3_flushes_lose_nothing)
 {
 	frees_under_flushes(NULL);
@@ -242,7 +244,8 @@ static void race_collections(const char *words, void *(*const threads[])(void *)
 	keel_deinit();
 }
 
-/* What gc frees is unmapped at once: whoever looks at it later faults. */
+/* What gc frees is unmapped at once: whoever looks at it later faults.
+ * SHOWS: INV-5 */
 START_TEST(pool_5_gc_frees_what_nobody_looks_at)
 {
 	static void *(*const threads[])(void *) = { uses_with_a_cache, collects, uses, uses, NULL };
@@ -297,6 +300,7 @@ static void empty_and_flush(void)
 	ck_assert_ptr_null(pool_destroy(pool));
 }
 
+/* SHOWS: INV-3 */
 START_TEST(pool_6_an_empty_list_is_left_unlocked)
 {
 	start(1, 0);
@@ -323,7 +327,8 @@ static void trickle(struct pool_head *pool, int turns, int objects)
 	}
 }
 
-/* 10000 objects at once, then 200 at a time: what was once needed goes. */
+/* 10000 objects at once, then 200 at a time: what was once needed goes.
+ * SHOWS: INV-11 */
 START_TEST(pool_8_a_burst_is_given_back)
 {
 	static void *burst[10000];
@@ -432,6 +437,7 @@ static void find_all(void)
 		pool_free(crowded, found[i]);
 }
 
+/* SHOWS: INV-17 */
 START_TEST(inv_17_a_thread_finds_what_others_left)
 {
 	crowd_bursts(ARRAY(found));
@@ -479,6 +485,7 @@ START_TEST(pool_11_gc_minds_free_objects_only)
 }
 END_TEST
 
+/* SHOWS: INV-14 */
 START_TEST(pool_12_what_is_refused_is_not_counted)
 {
 	void *objects[8];
@@ -532,7 +539,8 @@ static void *sits_in_a_handler(void *arg)
 	return NULL;
 }
 
-/* gc neither isolates nor waits: another thread is inside a handler all the time. */
+/* gc neither isolates nor waits: another thread is inside a handler all the time.
+ * SHOWS: INV-13 */
 START_TEST(inv_13_gc_waits_for_nobody)
 {
 	struct pool_head *pool;
@@ -557,6 +565,7 @@ START_TEST(inv_13_gc_waits_for_nobody)
 }
 END_TEST
 
+/* SHOWS: INV-13 */
 START_TEST(inv_13_gc_works_in_isolation)
 {
 	struct pool_head *pool;
@@ -579,6 +588,7 @@ END_TEST
 
 /* --- heads ----------------------------------------------------------------- */
 
+/* SHOWS: INV-20 */
 START_TEST(pool_29_heads_lie_in_lines_of_their_own)
 {
 	struct pool_head *pools[100];

@@ -85,6 +85,7 @@ static int has_the_heap(void)
 #endif
 }
 
+/* SHOWS: INV-27 */
 START_TEST(a_burst_comes_back_to_the_kernel)
 {
 	int before, after;
@@ -97,6 +98,7 @@ START_TEST(a_burst_comes_back_to_the_kernel)
 }
 END_TEST
 
+/* SHOWS: INV-27 */
 START_TEST(pool_35_another_allocator_is_left_alone)
 {
 	static const char *const others[] = {

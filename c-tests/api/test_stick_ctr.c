@@ -152,7 +152,8 @@ static struct task *nothing(struct task *task, void *ctx, unsigned int state)
 
 /* Each helper bumps its count and its rate, those of them that are stored, and
  * nothing else. STK-55: where it changed something it also touched the entry:
- * the date and the update sequence move; where not, neither does. */
+ * the date and the update sequence move; where not, neither does.
+ * SHOWS: INV-105 */
 START_TEST(stk_55_what_each_helper_changes)
 {
 	int mix = _i & 3;

@@ -108,7 +108,8 @@ START_TEST(expired_entries_are_found_until_they_leave)
 }
 END_TEST
 
-/* STK-35: kill says what it did. */
+/* STK-35: kill says what it did.
+ * SHOWS: INV-114 */
 START_TEST(stk_35_kill_is_truthful)
 {
 	struct stktable t;
@@ -185,7 +186,8 @@ START_TEST(kill_if_expired)
 }
 END_TEST
 
-/* STK-34: what is refused costs no reference, and gives none away. */
+/* STK-34: what is refused costs no reference, and gives none away.
+ * SHOWS: INV-92 */
 START_TEST(stk_34_refusals_keep_the_balance)
 {
 	struct stktable t, small;
@@ -227,6 +229,7 @@ END_TEST
 
 /* --- full tables ------------------------------------------------------------------ */
 
+/* SHOWS: INV-103 */
 START_TEST(nopurge_refuses)
 {
 	struct stktable t;
@@ -311,7 +314,8 @@ START_TEST(the_least_recently_touched_leave_first)
 }
 END_TEST
 
-/* STK-28: however small, a full table has room for one more. */
+/* STK-28: however small, a full table has room for one more.
+ * SHOWS: INV-102 */
 START_TEST(stk_28_small_tables_evict_too)
 {
 	struct stktable t;
@@ -331,7 +335,8 @@ START_TEST(stk_28_small_tables_evict_too)
 END_TEST
 
 /* STK-27: with everything held a full table says no, and does not walk through
- * all of it each time. */
+ * all of it each time.
+ * SHOWS: INV-100 */
 START_TEST(stk_27_all_are_held)
 {
 	enum { N = 20000 };
@@ -398,7 +403,8 @@ END_TEST
 /* --- lack of memory ---------------------------------------------------------------- */
 
 /* STK-30: what fails is not counted, and can be tried again; the table is not
- * full before it is. */
+ * full before it is.
+ * SHOWS: INV-93, INV-108 */
 START_TEST(stk_30_refused_memory_costs_nothing)
 {
 	enum { N = 2000 };
@@ -442,7 +448,8 @@ START_TEST(stk_30_refused_memory_costs_nothing)
 }
 END_TEST
 
-/* STK-31: the same for entries that are made without being stored. */
+/* STK-31: the same for entries that are made without being stored.
+ * SHOWS: INV-108 */
 START_TEST(stk_31_no_memory_no_entry)
 {
 	struct stktable t;
@@ -508,6 +515,7 @@ static void *stores_the_same(void *arg)
 	return NULL;
 }
 
+/* SHOWS: INV-94 */
 START_TEST(stk_14_who_stores_first)
 {
 	start(1);
@@ -564,6 +572,7 @@ static void *one_role_each(void *arg)
 	return (size_t)arg < 2 ? kills(arg) : evicts(arg);
 }
 
+/* SHOWS: INV-91 */
 START_TEST(stk_7_kill_against_evictions)
 {
 	start(1);
@@ -596,6 +605,7 @@ static void *comes_and_goes(void *arg)
 	return NULL;
 }
 
+/* SHOWS: INV-93 */
 START_TEST(the_count_is_exact_at_rest)
 {
 	start(1);
@@ -624,6 +634,7 @@ static void *overfills(void *arg)
 	return NULL;
 }
 
+/* SHOWS: INV-93 */
 START_TEST(full_tables_stay_within_their_size)
 {
 	start(1);
@@ -659,6 +670,7 @@ static void *counts_under_the_lock(void *arg)
 	return NULL;
 }
 
+/* SHOWS: INV-106 */
 START_TEST(stk_39_the_lock_of_an_entry)
 {
 	struct stksess *ts;

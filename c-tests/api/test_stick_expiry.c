@@ -79,7 +79,8 @@ START_TEST(nobody_leaves_early)
 }
 END_TEST
 
-/* STK-29: where nothing expires, nothing does, whoever looks at it. */
+/* STK-29: where nothing expires, nothing does, whoever looks at it.
+ * SHOWS: INV-109 */
 START_TEST(stk_29_never)
 {
 	struct stktable t;
@@ -123,7 +124,8 @@ START_TEST(stk_29_never)
 }
 END_TEST
 
-/* STK-20: more at once than one run of the task deals with. */
+/* STK-20: more at once than one run of the task deals with.
+ * SHOWS: INV-96, INV-100 */
 START_TEST(stk_20_a_crowd_expires)
 {
 	enum { N = 20000 };
@@ -149,7 +151,8 @@ START_TEST(stk_20_a_crowd_expires)
 }
 END_TEST
 
-/* STK-4: the last touch, then silence: everybody leaves still. */
+/* STK-4: the last touch, then silence: everybody leaves still.
+ * SHOWS: INV-97 */
 START_TEST(stk_4_silence_after_creation)
 {
 	struct stktable t;
@@ -306,7 +309,8 @@ END_TEST
 
 /* --- entries that are held ------------------------------------------------------------ */
 
-/* STK-21: held beyond its date, then released: it leaves. */
+/* STK-21: held beyond its date, then released: it leaves.
+ * SHOWS: INV-96 */
 START_TEST(stk_21_held_across_its_date)
 {
 	struct stktable t;
@@ -336,7 +340,8 @@ START_TEST(stk_21_held_across_its_date)
 END_TEST
 
 /* STK-22: ten thousand expired entries that cannot leave yet do not keep the
- * task running: fewer runs than there are turns of a millisecond. */
+ * task running: fewer runs than there are turns of a millisecond.
+ * SHOWS: INV-101 */
 START_TEST(stk_22_held_entries_are_waited_for)
 {
 	enum { N = 10000 };
@@ -369,7 +374,8 @@ END_TEST
 /* --- at rest ----------------------------------------------------------------------------- */
 
 /* STK-23, STK-24: a table that is empty, or whose entries have a long time to
- * live, costs nothing. */
+ * live, costs nothing.
+ * SHOWS: INV-97, INV-101 */
 START_TEST(stk_23_and_stk_24_nothing_to_do_nothing_done)
 {
 	struct stktable t;
@@ -434,7 +440,8 @@ END_TEST
 /* --- the wrap ------------------------------------------------------------------------------ */
 
 /* STK-25: ticks wrap five seconds after keel_init(). Dates on both sides of it
- * come in their order, and not one per wake-up. */
+ * come in their order, and not one per wake-up.
+ * SHOWS: INV-99 */
 START_TEST(stk_25_dates_cross_the_wrap)
 {
 	enum { N = 3000 };
@@ -489,7 +496,8 @@ END_TEST
 
 /* STK-26: what is due before the wrap is older than what is due behind it, at
  * whichever half of the circle its number lies. Where nothing expires, dates
- * are last touches, and dates seconds apart in the future may change places. */
+ * are last touches, and dates seconds apart in the future may change places.
+ * SHOWS: INV-99 */
 START_TEST(stk_26_the_oldest_before_the_wrap)
 {
 	enum { N = 40 };
@@ -551,7 +559,8 @@ static void *creates(void *arg)
 }
 
 /* STK-1, STK-2, STK-3: creators and the expiry task meet at the table's date,
- * a millisecond apart. Nothing aborts, and the table empties when they stop. */
+ * a millisecond apart. Nothing aborts, and the table empties when they stop.
+ * SHOWS: INV-98 */
 START_TEST(stk_1_and_stk_2_creators_against_the_task)
 {
 	pthread_t th[4];

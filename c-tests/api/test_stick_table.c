@@ -241,7 +241,8 @@ START_TEST(what_a_data_type_takes)
 END_TEST
 
 /* Whatever is stored, entries lie straight, and no datum over another one or
- * over the key. STK-31 and STK-37: the mixes that made addresses odd. */
+ * over the key. STK-31 and STK-37: the mixes that made addresses odd.
+ * SHOWS: INV-107 */
 START_TEST(stk_31_and_stk_37_where_data_lie)
 {
 	static const struct {
@@ -312,6 +313,7 @@ START_TEST(stk_31_and_stk_37_where_data_lie)
 }
 END_TEST
 
+/* SHOWS: INV-111 */
 START_TEST(stk_42_no_datum_beyond_the_bounds)
 {
 	struct stktable t;
@@ -619,6 +621,7 @@ static unsigned int stored(void)
 	return keel_stktable_current(&strings);
 }
 
+/* SHOWS: INV-95 */
 START_TEST(stk_15_embedded_nul)
 {
 	static const char key[] = "AB\0CD";
@@ -653,6 +656,7 @@ START_TEST(stk_15_embedded_nul)
 }
 END_TEST
 
+/* SHOWS: INV-95 */
 START_TEST(stk_16_dirty_buffers)
 {
 	struct stksess *first = NULL;
@@ -691,6 +695,7 @@ START_TEST(stk_16_dirty_buffers)
 }
 END_TEST
 
+/* SHOWS: INV-95 */
 START_TEST(stk_17_prefixes_and_longest_keys)
 {
 	static const char alphabet[] = "abcdefghijklmnopqrstuvwxyz0123456789";
@@ -760,6 +765,7 @@ START_TEST(stk_18_keys_are_only_read)
 }
 END_TEST
 
+/* SHOWS: INV-95 */
 START_TEST(stk_19_integers_are_four_bytes)
 {
 	struct stktable t;
@@ -802,7 +808,8 @@ START_TEST(stk_36_no_key)
 }
 END_TEST
 
-/* STK-38: look-ups across tables: with other data, but the same keys. */
+/* STK-38: look-ups across tables: with other data, but the same keys.
+ * SHOWS: INV-112 */
 START_TEST(stk_38_tables_with_the_same_keys)
 {
 	struct stktable a, b;
@@ -827,7 +834,8 @@ START_TEST(stk_38_tables_with_the_same_keys)
 END_TEST
 
 /* STK-38, INV-112: keys of another type or size are refused: the entry's key
- * ends before the look-up does. */
+ * ends before the look-up does.
+ * SHOWS: INV-112 */
 START_TEST(stk_38_tables_with_other_keys)
 {
 	struct stktable a, wide, text;
@@ -854,7 +862,8 @@ START_TEST(stk_38_tables_with_other_keys)
 END_TEST
 
 /* STK-40: everything is initialised where no key is given either; memory that
- * others have used before must not show. */
+ * others have used before must not show.
+ * SHOWS: INV-110 */
 START_TEST(stk_40_an_entry_without_a_key)
 {
 	struct stktable t;
@@ -963,7 +972,8 @@ END_TEST
 
 /* --- references --------------------------------------------------------------- */
 
-/* STK-32: whatever finds an entry gives its reference to the caller, once. */
+/* STK-32: whatever finds an entry gives its reference to the caller, once.
+ * SHOWS: INV-92 */
 START_TEST(stk_32_every_reference_is_given_back)
 {
 	struct stktable t;
@@ -1008,6 +1018,7 @@ START_TEST(stk_32_every_reference_is_given_back)
 }
 END_TEST
 
+/* SHOWS: INV-92 */
 START_TEST(stk_33_nothing_found_nothing_released)
 {
 	struct stktable t;

@@ -174,7 +174,8 @@ START_TEST(remote_touches_are_not)
 END_TEST
 
 /* STK-11, STK-12: learned first, then changed here: announced, and in one
- * place. */
+ * place.
+ * SHOWS: INV-104, INV-105 */
 START_TEST(stk_11_and_stk_12_learned_then_changed)
 {
 	unsigned int at = starts[_i];
@@ -260,7 +261,8 @@ START_TEST(without_a_task)
 }
 END_TEST
 
-/* STK-8, STK-9: what was killed, evicted or has expired is no update any more. */
+/* STK-8, STK-9: what was killed, evicted or has expired is no update any more.
+ * SHOWS: INV-105 */
 START_TEST(stk_8_and_stk_9_gone_from_the_table_and_the_updates)
 {
 	start(1);
@@ -287,7 +289,8 @@ START_TEST(stk_8_and_stk_9_gone_from_the_table_and_the_updates)
 }
 END_TEST
 
-/* STK-5: who reads an update holds its entry. */
+/* STK-5: who reads an update holds its entry.
+ * SHOWS: INV-90 */
 START_TEST(stk_5_a_reader_holds_what_it_reads)
 {
 	struct stksess *ts;
@@ -333,6 +336,7 @@ static void *learns_and_changes(void *arg)
 	return NULL;
 }
 
+/* SHOWS: INV-104 */
 START_TEST(stk_10_one_place_each)
 {
 	unsigned char seen[KEYS] = { 0 };

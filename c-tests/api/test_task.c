@@ -122,6 +122,7 @@ START_TEST(task_new_here_wants_a_registered_thread)
 }
 END_TEST
 
+/* SHOWS: INV-32 */
 START_TEST(wakeups_add_up_to_one_run)
 {
 	struct task *t;
@@ -167,6 +168,7 @@ START_TEST(unlinking_from_the_run_queue_cancels)
 }
 END_TEST
 
+/* SHOWS: INV-56 */
 START_TEST(a_timer_is_never_early)
 {
 	struct task *t;
@@ -284,6 +286,7 @@ static struct task *timed_run(struct task *t, void *ctx, unsigned int state)
 	return t;
 }
 
+/* SHOWS: INV-38 */
 START_TEST(many_timers_all_come)
 {
 	static struct timed all[2000];
@@ -321,6 +324,7 @@ static struct task *across(struct task *t, void *ctx, unsigned int state)
 	return t;
 }
 
+/* SHOWS: INV-55 */
 START_TEST(task_15_timers_cross_the_wrap)
 {
 	enum { TIMERS = 400 };
@@ -348,7 +352,8 @@ START_TEST(task_15_timers_cross_the_wrap)
 }
 END_TEST
 
-/* TASK-35, TASK-36: the smallest budget still runs everything. */
+/* TASK-35, TASK-36: the smallest budget still runs everything.
+ * SHOWS: INV-42, TASK-35, TASK-36 */
 START_TEST(a_depth_of_one_runs_everything)
 {
 	struct keel_config cfg = KEEL_CONFIG_INIT;
@@ -383,6 +388,7 @@ static struct task *note_order(struct task *t, void *ctx, unsigned int state)
 	return t;
 }
 
+/* SHOWS: INV-51 */
 START_TEST(nice_decides_the_order)
 {
 	static const short nice[] = { 1024, 0, 5, -1024, -5, 0, 1, -1 };
@@ -414,7 +420,8 @@ static struct task *endless(struct task *t, void *ctx, unsigned int state)
 	return t;
 }
 
-/* TASK-26, TASK-28, TASK-30: niced and foreign work among endless work. */
+/* TASK-26, TASK-28, TASK-30: niced and foreign work among endless work.
+ * SHOWS: INV-43, INV-51, TASK-26, TASK-28, TASK-30 */
 START_TEST(endless_tasks_starve_nobody)
 {
 	struct task *busy[8], *t;
@@ -779,7 +786,8 @@ START_TEST(self_waking_tasklets_do_not_starve_tasks)
 }
 END_TEST
 
-/* TASK-33: a backlog of heavy work is worked off, not one a turn. */
+/* TASK-33: a backlog of heavy work is worked off, not one a turn.
+ * SHOWS: INV-45, TASK-33 */
 START_TEST(heavy_backlog_shrinks)
 {
 	struct tasklet *heavy[4000];
@@ -823,6 +831,7 @@ static struct task *destroys_other(struct task *t, void *ctx, unsigned int state
 	return t;
 }
 
+/* SHOWS: INV-34 */
 START_TEST(destroy_in_every_state)
 {
 	struct task *t, *killer;
@@ -885,6 +894,7 @@ static struct task *kills_itself(struct task *t, void *ctx, unsigned int state)
 	return t;
 }
 
+/* SHOWS: INV-48 */
 START_TEST(a_task_killed_in_its_run_is_freed_after_it)
 {
 	start(1);
@@ -906,7 +916,8 @@ static struct task *ticks_forever(struct task *t, void *ctx, unsigned int state)
 	return t;
 }
 
-/* TASK-48: a sleeping thread is really woken, long before its poll timeout. */
+/* TASK-48: a sleeping thread is really woken, long before its poll timeout.
+ * SHOWS: INV-46, TASK-48 */
 START_TEST(remote_wakeups_reach_sleepers)
 {
 	pthread_t th = start_loops(3);
@@ -961,6 +972,7 @@ static struct task *sees(struct task *t, void *ctx, unsigned int state)
 	return t;
 }
 
+/* SHOWS: INV-31 */
 START_TEST(task_18_no_wakeup_is_lost)
 {
 	pthread_t th = start_loops(4);
@@ -995,6 +1007,7 @@ static struct task *alone(struct task *t, void *ctx, unsigned int state)
 	return t;
 }
 
+/* SHOWS: INV-30 */
 START_TEST(task_43_one_instance_at_a_time)
 {
 	pthread_t th = start_loops(4);
@@ -1046,6 +1059,7 @@ static void *hammer(void *arg)
 	return NULL;
 }
 
+/* SHOWS: INV-36 */
 START_TEST(task_1_foreign_threads_move_shared_timers)
 {
 	pthread_t th = start_loops(4), h[3];
@@ -1106,6 +1120,7 @@ static void *churn(void *arg)
 	return NULL;
 }
 
+/* SHOWS: INV-34, INV-48 */
 START_TEST(task_9_kill_and_destroy_at_random)
 {
 	pthread_t th = start_loops(4), c[3];
@@ -1133,6 +1148,7 @@ static struct task *wants_lock(struct task *t, void *ctx, unsigned int state)
 	return t;
 }
 
+/* SHOWS: INV-57 */
 START_TEST(task_5_scheduling_never_waits_for_a_handler)
 {
 	pthread_t th = start_loops(2);
@@ -1164,6 +1180,7 @@ static struct task *wanders(struct task *t, void *ctx, unsigned int state)
 	return t;
 }
 
+/* SHOWS: INV-35 */
 START_TEST(task_24_affinity_changes_with_a_timer)
 {
 	pthread_t th = start_loops(4);
@@ -1292,7 +1309,8 @@ START_TEST(leaving_inside_a_handler_is_a_panic)
 END_TEST
 
 /* What a thread that leaves holds for others goes to them; what is bound to
- * its id waits for the next one. */
+ * its id waits for the next one.
+ * SHOWS: INV-59 */
 START_TEST(leaving_hands_work_over)
 {
 	struct task *shared, *bound, *timer;

@@ -201,6 +201,7 @@ static void *hammer(void *arg)
 	return NULL;
 }
 
+/* SHOWS: INV-39, INV-40 */
 START_TEST(task_2_3_25_unbound_tasks_of_a_millisecond)
 {
 	pthread_t th = start_loops(4), h[3];
@@ -250,6 +251,7 @@ static struct task *waits(struct task *t, void *ctx, unsigned int state)
 	return t;
 }
 
+/* SHOWS: INV-39 */
 START_TEST(task_4_6_a_date_given_during_the_run_counts_after_it)
 {
 	pthread_t th = start_loops(2);
@@ -269,6 +271,7 @@ START_TEST(task_4_6_a_date_given_during_the_run_counts_after_it)
 }
 END_TEST
 
+/* SHOWS: INV-57 */
 START_TEST(task_5_nobody_waits_for_a_handler)
 {
 	pthread_t th = start_loops(2);
@@ -325,7 +328,8 @@ START_TEST(task_7_woken_and_freed_while_its_timer_expires)
 }
 END_TEST
 
-/* The next date is a date: with one timer far ahead the loop sleeps. */
+/* The next date is a date: with one timer far ahead the loop sleeps.
+ * SHOWS: INV-56 */
 START_TEST(task_17_the_next_date_is_a_date)
 {
 	struct task *t;
@@ -351,7 +355,8 @@ END_TEST
 
 /* QUEUED is set if and only if the item waits to run, whatever was done to it,
  * and in the end everything can be woken again and nothing is left. A tasklet
- * that its own thread wakes has a ticket beside the state word. */
+ * that its own thread wakes has a ticket beside the state word.
+ * SHOWS: INV-33, INV-44 */
 START_TEST(task_20_38_queued_means_that_it_will_run)
 {
 	enum { TASKS = 30, TASKLETS = 20, ALL = TASKS + TASKLETS };
@@ -458,6 +463,7 @@ static struct task *destroys_others(struct task *t, void *ctx, unsigned int stat
 	return t;
 }
 
+/* SHOWS: INV-34 */
 START_TEST(task_22_a_handler_destroys_what_is_about_to_run)
 {
 	struct task *killer;
@@ -508,6 +514,7 @@ END_TEST
 
 /* -- order and shares ---------------------------------------------------------- */
 
+/* SHOWS: INV-51 */
 START_TEST(task_26_a_nicer_task_is_not_passed_over)
 {
 	struct task *busy[400], *t;
@@ -552,7 +559,8 @@ START_TEST(task_27_nice_counts_for_the_first_one_too)
 END_TEST
 
 /* By default all at once; with the smallest budgets, a quarter of which is
- * nothing, still one a call. */
+ * nothing, still one a call.
+ * SHOWS: INV-51, INV-42 */
 START_TEST(task_28_few_niced_tasks_run_at_once)
 {
 	struct task *t[3];
@@ -578,7 +586,8 @@ START_TEST(task_28_few_niced_tasks_run_at_once)
 }
 END_TEST
 
-/* Any number of tasks up to that of the threads, and nothing else to do. */
+/* Any number of tasks up to that of the threads, and nothing else to do.
+ * SHOWS: INV-43 */
 START_TEST(task_29_none_of_a_few_is_left_over)
 {
 	pthread_t th = start_loops(8);
@@ -690,7 +699,8 @@ START_TEST(task_32_a_chain_of_tasklets_stays_in_its_class)
 END_TEST
 
 /* Heavy items: at least one a call, more while many wait, and still more if
- * nothing else does. */
+ * nothing else does.
+ * SHOWS: INV-45 */
 START_TEST(task_33_a_heavy_backlog_is_worked_off)
 {
 	enum { HEAVY = 4000 };
@@ -747,6 +757,7 @@ static int figure(const char *word)
 	return atoi(at + strlen(word));
 }
 
+/* SHOWS: INV-44 */
 START_TEST(task_34_work_that_is_left_is_counted)
 {
 	struct tasklet *heavy[3];
@@ -770,7 +781,8 @@ START_TEST(task_34_work_that_is_left_is_counted)
 END_TEST
 
 /* Budgets as small as they get, and all classes busy: a call does as much as
- * its budget says, but for rounding up, and each class has its share. */
+ * its budget says, but for rounding up, and each class has its share.
+ * SHOWS: INV-42, INV-43 */
 START_TEST(task_35_a_small_budget_is_kept)
 {
 	struct tasklet *urgent[9], *bulk[9], *heavy[9];
@@ -887,6 +899,7 @@ static void *produces(void *arg)
 	return NULL;
 }
 
+/* SHOWS: INV-42, INV-52 */
 START_TEST(task_37_two_producers_and_an_idle_thread)
 {
 	pthread_t th[2];
@@ -915,6 +928,7 @@ START_TEST(task_37_two_producers_and_an_idle_thread)
 }
 END_TEST
 
+/* SHOWS: INV-33, INV-52 */
 START_TEST(task_44_45_owner_and_others_wake_a_tasklet_that_runs)
 {
 	pthread_t th[PRODUCERS];
@@ -947,6 +961,7 @@ END_TEST
 
 /* -- killing and cancelling ------------------------------------------------------ */
 
+/* SHOWS: INV-44, INV-48 */
 START_TEST(task_39_killed_items_leave_the_counts)
 {
 	struct task *last;
@@ -977,6 +992,7 @@ START_TEST(task_39_killed_items_leave_the_counts)
 }
 END_TEST
 
+/* SHOWS: INV-44 */
 START_TEST(task_40_niced_tasks_leave_no_trace)
 {
 	enum { DEPTH = 100 };
@@ -1015,7 +1031,8 @@ static void *kills(void *t)
 	return NULL;
 }
 
-/* Killed right after they were made, from here and from elsewhere. */
+/* Killed right after they were made, from here and from elsewhere.
+ * SHOWS: INV-48 */
 START_TEST(task_41_killed_before_it_ever_ran)
 {
 	start(2);
@@ -1047,6 +1064,7 @@ static void *kills_tasklet(void *tl)
 	return NULL;
 }
 
+/* SHOWS: INV-48 */
 START_TEST(task_42_a_killed_tasklet_dies_on_its_own_thread)
 {
 	start(2);
@@ -1092,6 +1110,7 @@ START_TEST(task_46_cancelled_and_freed_behind_remote_wakeups)
 }
 END_TEST
 
+/* SHOWS: INV-44 */
 START_TEST(task_47_cancelling_twice_is_once)
 {
 	struct tasklet *tl;
@@ -1132,7 +1151,8 @@ static struct task *hogs(struct task *t, void *ctx, unsigned int state)
 }
 
 /* Threads that have nothing to do sleep for a minute; one of the others holds
- * a task that each of them might run. */
+ * a task that each of them might run.
+ * SHOWS: INV-46, INV-47 */
 START_TEST(task_48_sleepers_are_really_woken)
 {
 	pthread_t th = start_loops(4);
@@ -1173,7 +1193,8 @@ START_TEST(task_48_sleepers_are_really_woken)
 }
 END_TEST
 
-/* Tasks for all threads, at moments at which those are about to sleep. */
+/* Tasks for all threads, at moments at which those are about to sleep.
+ * SHOWS: INV-46, INV-58 */
 START_TEST(task_49_no_thread_sleeps_on_its_work)
 {
 	pthread_t th = start_loops(4);
@@ -1206,7 +1227,8 @@ static void *sleeps(void *arg)
 	return NULL;
 }
 
-/* Threads with numbers beyond 31 are woken as any other. */
+/* Threads with numbers beyond 31 are woken as any other.
+ * SHOWS: INV-47 */
 START_TEST(task_50_more_than_32_threads)
 {
 	static const unsigned int ids[] = { 31, 32, 33, 63 };
@@ -1287,7 +1309,8 @@ static void *wakes_on(void *t)
 	return NULL;
 }
 
-/* No flag appears by itself, and none that stays is lost to a transition. */
+/* No flag appears by itself, and none that stays is lost to a transition.
+ * SHOWS: INV-49 */
 START_TEST(task_52_flags_neither_appear_nor_vanish)
 {
 	pthread_t th = start_loops(2), waker;
@@ -1337,6 +1360,7 @@ static struct task *takes_time(struct task *t, void *ctx, unsigned int state)
 	return t;
 }
 
+/* SHOWS: INV-50 */
 START_TEST(task_53_profiling_of_what_wakes_itself_and_goes)
 {
 	char line[512], unit = 0;
@@ -1424,7 +1448,8 @@ static int arms_timers(void)
 }
 
 /* Private timers of threads that have ended are freed by the one that cleans
- * up, whether it is registered or not. */
+ * up, whether it is registered or not.
+ * SHOWS: INV-59 */
 START_TEST(task_56_the_last_one_cleans_up_for_all)
 {
 	pthread_t th;
@@ -1521,7 +1546,8 @@ START_TEST(task_60_wakeup_after_with_and_without_owner)
 }
 END_TEST
 
-/* A new task knows nothing of the one that had its memory. */
+/* A new task knows nothing of the one that had its memory.
+ * SHOWS: INV-33, INV-53 */
 START_TEST(task_61_recycled_memory_is_fresh)
 {
 	start_with(2, 0, 0, 1);
@@ -1566,7 +1592,8 @@ START_TEST(task_61_recycled_memory_is_fresh)
 END_TEST
 
 /* Destroyed while queued, when nobody turns any more: freed by the end, which
- * is seen by the pools' count in the next life. */
+ * is seen by the pools' count in the next life.
+ * SHOWS: INV-59 */
 START_TEST(task_62_queues_are_drained_at_the_end)
 {
 	struct task *t[4];

@@ -620,7 +620,8 @@ CRIME(pool_19_a_double_free_in_uaf_mode)
 }
 
 /* A guard page for each object needs address space: without, there is no
- * object, and no mapping is left behind. */
+ * object, and no mapping is left behind.
+ * SHOWS: INV-14, INV-22 */
 START_TEST(pool_20_no_address_space_no_object)
 {
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)

@@ -33,7 +33,8 @@ START_TEST(a_release_too_many)
 }
 END_TEST
 
-/* By whatever gives a reference back. */
+/* By whatever gives a reference back.
+ * SHOWS: INV-92 */
 START_TEST(a_reference_given_back_twice)
 {
 	struct stksess *ts;
@@ -74,7 +75,8 @@ START_TEST(freeing_a_stored_entry)
 }
 END_TEST
 
-/* STK-41: tables that peers use are not freed under them. */
+/* STK-41: tables that peers use are not freed under them.
+ * SHOWS: INV-113 */
 START_TEST(stk_41_freeing_a_table_in_use)
 {
 	begin();

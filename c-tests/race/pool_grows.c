@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* A pool is in use before keel_init() announces 64 threads: its free objects
- * spread over more lists from then on, under the hands of those that use them. */
+ * spread over more lists from then on, under the hands of those that use them.
+ * SHOWS: INV-1, INV-16, INV-17 */
 
 #include "cpus.h"
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Few keys, a life of a millisecond: threads find, create, count, touch, kill,
  * evict and drop the same entries while they expire (INV-90, STK-5, STK-6,
- * STK-7). Whoever holds one finds it whole; when all stop, the table empties. */
+ * STK-7). Whoever holds one finds it whole; when all stop, the table empties.
+ * SHOWS: INV-90, INV-91, INV-97, STK-5, STK-6, STK-7 */
 
 #include "stick.h"
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Tables are made and freed while keel's threads expire their entries: nobody
- * uses the table, but its own task may be running (INV-90). */
+ * uses the table, but its own task may be running (INV-90).
+ * SHOWS: INV-90 */
 
 #include <stdatomic.h>
 #include <stdio.h>

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* All threads create the entry of the same new key (INV-94, STK-14): one is
  * stored, and everybody gets that one. Meanwhile others create keys around it,
- * so that the index grows under them. */
+ * so that the index grows under them.
+ * SHOWS: INV-94, STK-14 */
 
 #include "stick.h"
 

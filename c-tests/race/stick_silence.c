@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* STK-1, STK-2, STK-4: the expiry task is at work on a crowd when one more
  * entry is created, the last one for a while. It has to leave, though nobody
- * touches the table any more. Round after round, at another moment each. */
+ * touches the table any more. Round after round, at another moment each.
+ * SHOWS: INV-97, INV-98, STK-1, STK-2, STK-4 */
 
 #include "stick.h"
 

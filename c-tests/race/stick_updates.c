@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Readers of updates against whatever removes entries: expiry, eviction, kill
  * (STK-5, STK-6, STK-8, STK-9), while others touch them here and as peers do
- * (STK-10). Whoever reads an update holds a whole entry. */
+ * (STK-10). Whoever reads an update holds a whole entry.
+ * SHOWS: INV-90, INV-104, INV-105, STK-5, STK-6, STK-8, STK-9, STK-10 */
 
 #include "stick.h"
 

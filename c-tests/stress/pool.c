@@ -16,7 +16,8 @@
  *
  * SEED in the environment repeats the random numbers.
  *
- * Under the sanitizers theirs is the allocator, which notes what is freed. */
+ * Under the sanitizers theirs is the allocator, which notes what is freed.
+ * SHOWS: INV-1, INV-2, INV-3, INV-5, INV-26 */
 
 #define _GNU_SOURCE
 #include <errno.h>

@@ -10,7 +10,8 @@
  * error, as is any entry that changes while it is held. Default: three seconds,
  * as long as a test among others may take; `make stress STICK_SECONDS=600`.
  *
- * SEED in the environment repeats the random numbers. */
+ * SEED in the environment repeats the random numbers.
+ * SHOWS: INV-90, INV-97, STK-1, STK-4 */
 
 #include "../race/stick.h"
 

@@ -12,7 +12,8 @@
  *
  * Rounds of a few seconds differ in the number of items and in the scheduler's
  * settings. Default: three seconds; `make task-stress` is a minute. SEED in the
- * environment repeats the random numbers. */
+ * environment repeats the random numbers.
+ * SHOWS: INV-30, INV-31, INV-44, INV-48 */
 
 #include <errno.h>
 #include <string.h>

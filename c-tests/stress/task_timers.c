@@ -14,7 +14,8 @@
  * empty.
  *
  * Default: three seconds and 100,000 timers, as long as a test among others may
- * take; `make timer-stress` is a minute with a million. */
+ * take; `make timer-stress` is a minute with a million.
+ * SHOWS: INV-36, INV-38, INV-39 */
 
 #define _GNU_SOURCE
 #include <fcntl.h>
