@@ -3,6 +3,7 @@
 
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "stick.h"
 #include "suite.h"
@@ -670,10 +671,21 @@ static void *counts_under_the_lock(void *arg)
 	return NULL;
 }
 
+static atomic_int written;
+
+static void *writes(void *ts)
+{
+	stksess_wrlock(ts);
+	atomic_store(&written, 1);
+	stksess_wrunlock(ts);
+	return NULL;
+}
+
 /* SHOWS: INV-106 */
 START_TEST(stk_39_the_lock_of_an_entry)
 {
 	struct stksess *ts;
+	pthread_t writer;
 
 	start(1);
 	describe(&shared, SMP_T_SINT, 4, 10, 60000);
@@ -688,8 +700,17 @@ START_TEST(stk_39_the_lock_of_an_entry)
 	stksess_rdlock(ts);
 	stksess_rdunlock(ts);
 	stksess_rdunlock(ts);
-	stksess_wrlock(ts);
-	stksess_wrunlock(ts);
+	/* who writes waits for readers, and for other writers */
+	for (int alone = 0; alone < 2; alone++) {
+		(alone ? stksess_wrlock : stksess_rdlock)(ts);
+		atomic_store(&written, 0);
+		pthread_create(&writer, NULL, writes, ts);
+		usleep(20000);
+		ck_assert_int_eq(atomic_load(&written), 0);
+		(alone ? stksess_wrunlock : stksess_rdunlock)(ts);
+		pthread_join(writer, NULL);
+		ck_assert_int_eq(atomic_load(&written), 1);
+	}
 	stktable_deinit(&shared);
 	keel_deinit();
 }

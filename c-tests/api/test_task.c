@@ -1308,8 +1308,39 @@ START_TEST(leaving_inside_a_handler_is_a_panic)
 }
 END_TEST
 
-/* What a thread that leaves holds for others goes to them; what is bound to
- * its id waits for the next one.
+static atomic_int staying;
+
+static void *stays(void *arg)
+{
+	ck_assert_int_eq(keel_thread_enter(1), 0);
+	atomic_store(&staying, 1);
+	until(&runs, 1);
+	keel_thread_leave();
+	return arg;
+}
+
+/* What a thread that leaves holds for others goes to them.
+ * SHOWS: INV-59 */
+START_TEST(leaving_hands_work_to_those_who_stay)
+{
+	struct task *shared;
+	pthread_t th;
+
+	start(2);
+	pthread_create(&th, NULL, stays, NULL);
+	while (!atomic_load(&staying))
+		usleep(1000);
+	shared = task_with(task_new_anywhere(), note);
+	task_wakeup(shared, TASK_WOKEN_MSG);
+	keel_thread_leave();
+	pthread_join(th, NULL);
+	ck_assert_int_eq(keel_thread_enter(0), 0);
+	task_destroy(shared);
+	keel_deinit();
+}
+END_TEST
+
+/* Where nobody is there it waits, and what is bound to an id waits for that.
  * SHOWS: INV-59 */
 START_TEST(leaving_hands_work_over)
 {
@@ -1410,6 +1441,7 @@ int main(void)
 	tcase_add_test(one, a_task_killed_in_its_run_is_freed_after_it);
 	tcase_add_test(one, the_dump_names_every_thread);
 	tcase_add_test(one, profiling_accounts_runs);
+	tcase_add_test(one, leaving_hands_work_to_those_who_stay);
 	tcase_add_test(one, leaving_hands_work_over);
 	tcase_add_test(many, remote_wakeups_reach_sleepers);
 	tcase_add_test(many, foreign_schedule_wakes_in_time);
