@@ -165,9 +165,9 @@ serve: ## starts the example proxy and leaves it running
 # Several at a time, the longest first. What failed before it could say so counts
 # as one test that failed.
 JOBS   ?= $(shell nproc)
-SUITES := check-valgrind check-tsan check-loom check-asan check-lint check-rust check-c check-e2e check-pause \
-	check-headers check-compile check-install
-.PHONY: $(SUITES)
+SUITES := check-valgrind check-tsan check-loom check-asan check-lint check-proofs check-shuttle check-rust check-c \
+	check-e2e check-pause check-headers check-compile check-install
+.PHONY: $(SUITES) proofs
 
 check: ## every test; the last line adds them up
 	$(Q)tools/deps.sh check
@@ -182,6 +182,12 @@ lint: ## formatting, clippy with warnings denied, the rules of the house
 check-lint: ## lint, and that each of its rules can fire
 	$(Q)tools/suite.sh $@ sh -c 'tools/lint.sh; tools/lint-test.sh'
 
+proofs: ## writes docs/proofs.md anew from the tags in the sources
+	$(Q)tools/proofs.pl > docs/proofs.md.new && mv docs/proofs.md.new docs/proofs.md
+
+check-proofs: ## docs/proofs.md is complete and what the tags say, and its rules can fire
+	$(Q)tools/suite.sh $@ sh -c 'tools/proofs.pl --check; tools/proofs-test.sh'
+
 check-rust: ## unit tests and oracles
 	$(Q)tools/suite.sh $@ $(CARGO) test
 
@@ -191,7 +197,6 @@ check-loom: ## every interleaving of the models
 		tools/suite.sh $@ $(if $(LOOM),$(CARGO) test --profile model $(LOOM),echo no models yet)
 
 SHUTTLE := $(patsubst tests/%.rs,--test %,$(wildcard tests/shuttle_*.rs))
-.PHONY: check-shuttle
 check-shuttle: ## eight threads in the engines' protocols, random schedules
 	$(Q)CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/shuttle RUSTFLAGS='--cfg shuttle' \
 		tools/suite.sh $@ $(CARGO) test --profile model $(SHUTTLE)
