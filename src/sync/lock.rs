@@ -119,9 +119,9 @@ impl<T> Mutex<T> {
         }
         self.sleepers.fetch_add(1, Ordering::Relaxed);
         while !self.try_take() {
-            // WINDOW: the holder has looked for sleepers before it could see
-            // this one, and its store is not visible yet: nobody wakes us. The
-            // nap ends by itself.
+            // WINDOW(mutex-nap): the holder has looked for sleepers before it
+            // could see this one, and its store is not visible yet: nobody
+            // wakes us. The nap ends by itself.
             crate::sys::futex::wait_for(&self.word, HELD, NAP);
         }
         self.sleepers.fetch_sub(1, Ordering::Relaxed);
@@ -159,9 +159,43 @@ impl<T> Drop for MutexGuard<'_, T> {
     fn drop(&mut self) {
         // PAIRS: lock's Acquire; publishes what this holder wrote.
         self.mutex.word.store(FREE, Ordering::Release);
-        // WINDOW: as in lock_slow.
+        // WINDOW(mutex-nap): as in lock_slow.
         if self.mutex.sleepers.load(Ordering::Relaxed) != 0 {
             crate::sys::futex::wake_one(&self.mutex.word);
         }
+    }
+}
+
+#[cfg(all(test, not(model)))]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    /// A holder that has seen nobody asleep wakes nobody.
+    /// SHOWS: WINDOW(mutex-nap)
+    #[test]
+    fn who_was_not_seen_wakes_up_by_itself() {
+        let mutex = Mutex::new(());
+        core::mem::forget(mutex.lock());
+        let (done, is_done) = channel();
+        std::thread::scope(|s| {
+            s.spawn(|| {
+                drop(mutex.lock());
+                done.send(()).unwrap();
+            });
+            while mutex.sleepers.load(Ordering::Relaxed) == 0 {
+                std::thread::yield_now();
+            }
+            // Until it sleeps, most likely.
+            std::thread::sleep(Duration::from_millis(20));
+            // PAIRS: lock's Acquire.
+            mutex.word.store(FREE, Ordering::Release);
+            let awake = is_done.recv_timeout(Duration::from_secs(20));
+            if awake.is_err() {
+                crate::sys::futex::wake_one(&mutex.word);
+            }
+            assert_eq!(awake, Ok(()));
+        });
     }
 }

@@ -107,8 +107,8 @@ impl RwLock {
             let sleepers = self.sleepers.load(Ordering::Relaxed);
             let [a, b] = self.beside.to_ne_bytes();
             if holders != FREE {
-                // WINDOW: the holder looked for sleepers before it could see
-                // this one: nobody wakes us. The nap ends by itself.
+                // WINDOW(rw-lock-nap): the holder looked for sleepers before it
+                // could see this one: nobody wakes us. The nap ends by itself.
                 let word = u32::from_ne_bytes([holders, sleepers, a, b]);
                 futex::wait_for(self.word(), word, NAP);
             }
@@ -118,7 +118,7 @@ impl RwLock {
 
     #[inline]
     fn wake(&self) {
-        // WINDOW: as in wait.
+        // WINDOW(rw-lock-nap): as in wait.
         if self.sleepers.load(Ordering::Relaxed) != 0 {
             futex::wake_all(self.word());
         }
@@ -133,6 +133,34 @@ mod tests {
     struct Shared(RwLock, UnsafeCell<[u64; 2]>);
     // SAFETY: the lock guards the words.
     unsafe impl Sync for Shared {}
+
+    /// A writer that has seen nobody asleep wakes nobody.
+    /// SHOWS: WINDOW(rw-lock-nap)
+    #[test]
+    fn who_was_not_seen_wakes_up_by_itself() {
+        let lock = RwLock::new(7);
+        lock.write();
+        let (done, is_done) = std::sync::mpsc::channel();
+        std::thread::scope(|s| {
+            s.spawn(|| {
+                lock.read();
+                lock.end_read();
+                done.send(()).unwrap();
+            });
+            while lock.sleepers.load(Ordering::Relaxed) == 0 {
+                std::thread::yield_now();
+            }
+            // Until it sleeps, most likely.
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            // PAIRS: try_read's Acquire.
+            lock.holders.store(FREE, Ordering::Release);
+            let awake = is_done.recv_timeout(std::time::Duration::from_secs(20));
+            if awake.is_err() {
+                futex::wake_all(lock.word());
+            }
+            assert_eq!(awake, Ok(()));
+        });
+    }
 
     #[test]
     fn writers_exclude_everybody_and_readers_each_other_not() {
