@@ -464,7 +464,8 @@ pub unsafe extern "C" fn my_closefrom(start: c_int) {
 ///
 /// fd need not be inserted: it may be stdout. The first use of a number sets
 /// O_NONBLOCK, unless it is a terminal or FD_INITIALIZED is set. That bit is
-/// remembered until the descriptor is deleted, or the number inserted.
+/// remembered until the descriptor is deleted, or the number inserted. fd stays
+/// open until this returns.
 ///
 /// Returns the bytes written, of which there are fewer than the line has where a
 /// pipe or a disk is full; 0 for no fragments and no newline; -1 with errno:

@@ -65,9 +65,9 @@ impl FdTable {
         }
         // SAFETY: by this function's contract.
         let written = unsafe { prepare_and_write(slot, fd, &line[..n]) };
-        // WINDOW: where the number began another life meanwhile, which is for
-        // the caller to prevent, this may be another writer's bit; two lines
-        // may mix then.
+        // Where the number began another life meanwhile, which is for the
+        // caller to prevent, this may be another writer's bit; two lines may
+        // mix then.
         slot.lower(FD_EXCL_SYSCALL);
         written
     }
