@@ -593,6 +593,7 @@ fn outside() -> impl Strategy<Value = Act> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
+    /// SHOWS: CINV-2, CINV-3, CINV-10, CINV-19, CINV-20, CINV-26, CINV-29
     #[test]
     fn any_sequence(
         scripts in prop::collection::vec(prop::collection::vec(act(), 0..4), 0..20),
@@ -616,6 +617,7 @@ fn arm(o: &Oracle, id: usize, cpu: usize, when: i64, direct: bool) {
 }
 
 /// CINV-21 (M-25): a pass does not run what was armed in it, however overdue.
+/// SHOWS: CINV-21
 #[test]
 fn an_overdue_rearming_waits_for_the_next_pass() {
     let again = || {
@@ -640,6 +642,7 @@ fn an_overdue_rearming_waits_for_the_next_pass() {
 
 /// CINV-10: what is overdue, its precision included, does not get new tolerance
 /// with every cpu that it has to leave.
+/// SHOWS: CINV-10
 #[test]
 fn moving_costs_no_precision() {
     let o = Oracle::new(vec![vec![Act::Leave(0), Act::Leave(2)]]);
@@ -662,6 +665,7 @@ fn moving_costs_no_precision() {
 
 /// CINV-13: a handler frees its callout, and what is made in its memory is
 /// another one, which nobody executes.
+/// SHOWS: CINV-12, CINV-13
 #[test]
 fn memory_is_used_anew() {
     let again = Act::Reset {
@@ -685,6 +689,7 @@ fn memory_is_used_anew() {
 }
 
 /// Direct ones first, then by date.
+/// SHOWS: DEV-8
 #[test]
 fn direct_ones_first() {
     thread_local!(static ORDER: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) });
@@ -716,6 +721,7 @@ fn direct_ones_first() {
 
 /// A drain from inside a handler that would have to wait is a panic (DEV-6): in
 /// a process of its own.
+/// SHOWS: DEV-6
 #[test]
 fn a_drain_from_its_handler_is_a_panic() {
     const CHILD: &str = "A_DRAIN_FROM_ITS_HANDLER";

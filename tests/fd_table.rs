@@ -130,6 +130,7 @@ fn want(t: &FdTable, fd: i32) {
     assert_eq!(t.want_recv(fd, Some(0)), keel::sync::ThreadSet::EMPTY);
 }
 
+/// SHOWS: INV-72
 #[test]
 fn a_report_reaches_the_callback() {
     let t = entered(1);
@@ -209,6 +210,7 @@ fn fd_41_wanted_and_stopped_before_the_poll() {
     t.delete(fd, Some(0));
 }
 
+/// SHOWS: INV-70
 #[test]
 fn reports_become_state() {
     let t = entered(1);
@@ -271,6 +273,7 @@ fn directions() {
     t.delete(fd, Some(0));
 }
 
+/// SHOWS: INV-81
 #[test]
 fn hang_up_and_error_of_real_sockets() {
     let t = entered(1);
@@ -334,6 +337,7 @@ fn fd_1_delete_under_a_lock_that_the_callback_wants() {
 }
 
 /// FD-3 (b): two that both saw "I am the last" call for the end.
+/// SHOWS: INV-60
 #[test]
 fn fd_3_two_last_callers_close_once() {
     let t = entered(2);
@@ -378,6 +382,7 @@ fn orphaned_by_hand() {
     assert_eq!(t.used(), 0);
 }
 
+/// SHOWS: INV-65
 #[test]
 fn delete_inside_the_callback_then_reuse() {
     let t = entered(1);
@@ -406,6 +411,7 @@ fn delete_inside_the_callback_then_reuse() {
 }
 
 /// FD-36, INV-84: the number changes hands between wait and dispatch.
+/// SHOWS: INV-84
 #[test]
 fn fd_36_a_late_report_is_not_delivered_to_the_next_life() {
     let t = entered(1);
@@ -434,6 +440,7 @@ fn send_to_eventfd(fd: i32) {
 }
 
 /// FD-15: the number is deleted and inserted again with an update pending.
+/// SHOWS: INV-66
 #[test]
 fn fd_15_pending_updates_outlive_the_number() {
     alone();
@@ -454,6 +461,7 @@ fn fd_15_pending_updates_outlive_the_number() {
     assert!(!t.has_updates(0));
 }
 
+/// SHOWS: INV-63, INV-68, INV-73
 #[test]
 fn takeover() {
     let t = entered(2);
@@ -516,6 +524,7 @@ fn fd_16_a_shared_descriptor_is_polled_by_all() {
 
 /// FD-22, INV-74: whoever asks, those are to be woken that may handle it and do
 /// not know of it yet.
+/// SHOWS: INV-74
 #[test]
 fn fd_22_who_is_woken_may_handle_it() {
     let t = entered(64);
@@ -541,6 +550,7 @@ fn fd_22_who_is_woken_may_handle_it() {
     close(fd);
 }
 
+/// SHOWS: INV-78
 #[test]
 fn threads_that_enter_late_or_again_poll_what_is_theirs() {
     let t = entered(2);
@@ -557,6 +567,7 @@ fn threads_that_enter_late_or_again_poll_what_is_theirs() {
 }
 
 /// FD-34: a duplicate lives on, and nobody said so.
+/// SHOWS: INV-68, WINDOW(every-set)
 #[test]
 fn fd_34_a_duplicated_descriptor_does_not_ring() {
     let t = entered(1);
@@ -601,6 +612,7 @@ fn fd_34_a_duplicated_descriptor_does_not_ring() {
 }
 
 /// FD-34 with FD_CLONED: removed at the close, from who has it alone.
+/// SHOWS: INV-77
 #[test]
 fn fd_35_a_cloned_descriptor_is_removed_explicitly() {
     let t = entered(2);
@@ -874,6 +886,7 @@ fn the_set() -> i32 {
 }
 
 /// What program()'s window can leave: the number is in the set already.
+/// SHOWS: INV-68
 #[test]
 fn numbers_that_are_registered_already() {
     if with(Kind::Poll) {
@@ -907,6 +920,7 @@ fn numbers_that_are_registered_already() {
     close(wake);
 }
 
+/// SHOWS: INV-76
 #[test]
 fn fork_child_gets_a_set_of_its_own() {
     let t = entered(2);
@@ -962,6 +976,7 @@ fn limits_and_dump() {
 
 /// FD_DISOWN: everything but the close. FD_LINGER_RISK: on something that is
 /// no socket it does no harm.
+/// SHOWS: INV-68
 #[test]
 fn disowned() {
     let t = entered(1);
@@ -985,6 +1000,7 @@ static STRESSED: std::sync::OnceLock<FdTable> = std::sync::OnceLock::new();
 
 /// Threads insert, delete, take over and reuse a few numbers at random while
 /// all of them poll. Every insert is closed exactly once.
+/// SHOWS: INV-60, INV-66
 #[test]
 fn stress() {
     const THREADS: usize = 4;
@@ -1102,6 +1118,7 @@ fn stress() {
 
 /// poll() keeps a file open while it waits for it, so that no peer would learn
 /// of the close (INV-61). Nor may the number stay in the set (INV-73).
+/// SHOWS: INV-61
 #[test]
 fn a_close_is_seen_outside_though_others_wait_for_the_file() {
     let t = table(2);
@@ -1258,12 +1275,14 @@ fn a_limit_that_is_lowered_leaves_nobody_deaf() {
 mod misuse {
     use super::*;
 
+    /// SHOWS: INV-79
     #[test]
     #[should_panic(expected = "descriptor 4096 is out of range")]
     fn above() {
         table(1).insert(4096, OWNER, Some(iocb), 1);
     }
 
+    /// SHOWS: INV-79
     #[test]
     #[should_panic(expected = "descriptor -1 is out of range")]
     fn below() {
@@ -1282,6 +1301,7 @@ mod misuse {
         table(2).insert(9, OWNER, Some(iocb), 0b100);
     }
 
+    /// SHOWS: INV-85
     #[test]
     #[should_panic(expected = "descriptor 9 is in use already")]
     fn inserted_twice() {

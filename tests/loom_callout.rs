@@ -315,6 +315,7 @@ fn move_once(w: &World, run: usize) {
 
 /// CINV-16 (L-3): what the handler did is visible to who drained, and it does
 /// nothing afterwards.
+/// SHOWS: CINV-16, CINV-18
 #[test]
 fn a_drain_sees_what_the_handler_did() {
     explore("a_drain_sees_what_the_handler_did", None, || {
@@ -332,6 +333,7 @@ fn a_drain_sees_what_the_handler_did() {
 
 /// CINV-1, -8, -16 (problems 1 and 2; M-5, M-6, M-7, M-9): the handler re-arms
 /// for another cpu while somebody drains.
+/// SHOWS: M-5, M-7, CINV-1, CINV-15, CINV-16
 #[test]
 fn a_drain_while_the_callout_is_to_move() {
     explore("a_drain_while_the_callout_is_to_move", None, || {
@@ -353,6 +355,7 @@ fn a_drain_while_the_callout_is_to_move() {
 }
 
 /// The same, and the other cpu's thread runs what arrives there.
+/// SHOWS: M-5, M-6, CINV-8, CINV-16
 #[test]
 fn a_drain_while_the_callout_moves_and_runs_there() {
     explore(
@@ -377,6 +380,7 @@ fn a_drain_while_the_callout_moves_and_runs_there() {
 
 /// CINV-8 (M-6): what is re-armed for another cpu does not run there before
 /// its handler has returned.
+/// SHOWS: M-6, CINV-1, CINV-8
 #[test]
 fn a_callout_runs_once_at_a_time() {
     explore("a_callout_runs_once_at_a_time", None, || {
@@ -392,6 +396,7 @@ fn a_callout_runs_once_at_a_time() {
 
 /// CINV-17 (M-34, M-18): a handler that re-arms itself first of all does not
 /// run again once somebody drains.
+/// SHOWS: CINV-17, CINV-22
 #[test]
 fn a_drain_of_a_callout_that_rearms_itself() {
     fn again(w: &World, _: usize) {
@@ -430,6 +435,7 @@ fn drainer(w: &Arc<World>, me: usize) -> thread::JoinHandle<Option<Waiting<'stat
 }
 
 /// CINV-17, -18 (D-1): two drains of one execution both end.
+/// SHOWS: M-7, CINV-18
 #[test]
 fn two_drains_both_end() {
     explore("two_drains_both_end", Some(2), || {
@@ -450,6 +456,7 @@ fn two_drains_both_end() {
 
 /// CINV-20: an asynchronous drain's function is called once if it answered 0,
 /// also where somebody sleeps.
+/// SHOWS: CINV-15, CINV-20
 #[test]
 fn an_asynchronous_drain_calls_once() {
     explore("an_asynchronous_drain_calls_once", Some(2), || {
@@ -471,6 +478,7 @@ fn an_asynchronous_drain_calls_once() {
 }
 
 /// CINV-20: its function may free the object.
+/// SHOWS: CINV-13, CINV-20
 #[test]
 fn an_asynchronous_drain_frees() {
     unsafe extern "C" fn free(w: *mut c_void) {
@@ -497,6 +505,7 @@ fn an_asynchronous_drain_frees() {
 
 /// CINV-4, -7 (L-1, M-5): a stop while another thread moves the callout finds
 /// it, wherever it is.
+/// SHOWS: M-5, CINV-4, CINV-7
 #[test]
 fn a_stop_during_a_move() {
     explore("a_stop_during_a_move", None, || {
@@ -513,6 +522,7 @@ fn a_stop_during_a_move() {
 }
 
 /// Two movers and a stop: one arming each, wherever they went.
+/// SHOWS: CINV-2, CINV-4, CINV-7
 #[test]
 fn two_moves_and_a_stop() {
     explore("two_moves_and_a_stop", Some(2), || {
@@ -534,6 +544,7 @@ fn two_moves_and_a_stop() {
 
 /// A drain, of a callout that does not run, while another thread moves it and
 /// its new cpu's thread runs what is due.
+/// SHOWS: M-5, CINV-4, CINV-16
 #[test]
 fn a_drain_during_a_move() {
     explore("a_drain_during_a_move", Some(3), || {
@@ -555,6 +566,7 @@ fn a_drain_during_a_move() {
 
 /// CINV-19, -23 (M-8, M-9): a stop after the handler's re-arming for another
 /// cpu removes that arming for good; who is told 1 may free.
+/// SHOWS: CINV-19, CINV-23
 #[test]
 fn a_stop_of_a_deferred_callout() {
     static ARMED: std::sync::Mutex<Option<Arc<AtomicBool>>> = std::sync::Mutex::new(None);
@@ -589,6 +601,7 @@ fn a_stop_of_a_deferred_callout() {
 }
 
 /// The same from anywhere: whatever the answer, the sums are right.
+/// SHOWS: CINV-19
 #[test]
 fn a_stop_while_the_handler_moves() {
     explore("a_stop_while_the_handler_moves", None, || {
@@ -609,6 +622,7 @@ fn a_stop_while_the_handler_moves() {
 
 /// Two resets for other cpus while the handler runs: the last one counts,
 /// where it said (M-11, state S8).
+/// SHOWS: CINV-2
 #[test]
 fn resets_of_a_running_callout() {
     explore("resets_of_a_running_callout", Some(5), || {
@@ -627,6 +641,7 @@ fn resets_of_a_running_callout() {
 
 /// CINV-9, -11, -19 (M-2, M-3): under the lock a stop that answers 1 has
 /// prevented the handler, and one that answers -1 comes after it.
+/// SHOWS: CINV-9, CINV-11
 #[test]
 fn a_stop_under_the_lock_is_certain() {
     explore("a_stop_under_the_lock_is_certain", None, || {
@@ -649,6 +664,7 @@ fn a_stop_under_the_lock_is_certain() {
 }
 
 /// CINV-11: the answer holds also for who forgot the lock.
+/// SHOWS: CINV-9, CINV-11
 #[test]
 fn a_stop_without_the_lock_is_true() {
     explore("a_stop_without_the_lock_is_true", None, || {
@@ -664,6 +680,7 @@ fn a_stop_without_the_lock_is_true() {
 
 /// CINV-9, -19 (M-2, M-11): under the lock a reset that answers 1 replaced the
 /// arming; the handler runs once for each that was not.
+/// SHOWS: CINV-2, CINV-19
 #[test]
 fn resets_under_the_lock() {
     explore("resets_under_the_lock", Some(5), || {
@@ -685,6 +702,7 @@ fn resets_under_the_lock() {
 }
 
 /// CINV-19 (M-23): a stop after a reset under the lock answers 1.
+/// SHOWS: CINV-19, DEV-3
 #[test]
 fn a_reset_and_a_stop_under_the_lock() {
     explore("a_reset_and_a_stop_under_the_lock", None, || {
@@ -705,6 +723,7 @@ fn a_reset_and_a_stop_under_the_lock() {
 
 /// CINV-16, -20: after an asynchronous drain under the lock, lock and object
 /// are the function's.
+/// SHOWS: CINV-20, DEV-4
 #[test]
 fn an_asynchronous_drain_under_the_lock() {
     unsafe extern "C" fn free(w: *mut c_void) {
@@ -732,6 +751,7 @@ fn an_asynchronous_drain_under_the_lock() {
 }
 
 /// CINV-14, -16: a drain licenses destroying the lock.
+/// SHOWS: CINV-14, CINV-16
 #[test]
 fn a_drain_outlives_the_lock() {
     explore("a_drain_outlives_the_lock", None, || {
@@ -749,6 +769,7 @@ fn a_drain_outlives_the_lock() {
 
 /// A stop under the lock, then a drain without it, while softclock waits for
 /// the lock: the handler of a stopped callout does not run.
+/// SHOWS: CINV-11
 #[test]
 fn a_stop_and_a_drain() {
     explore("a_stop_and_a_drain", Some(5), || {
@@ -767,6 +788,7 @@ fn a_stop_and_a_drain() {
 
 /// CINV-9, -12 (M-31): with CALLOUT_TRYLOCK a stop under the lock licenses
 /// destroying lock and object.
+/// SHOWS: CINV-16
 #[test]
 fn a_stop_of_a_trylock_callout() {
     explore("a_stop_of_a_trylock_callout", None, || {
@@ -789,6 +811,7 @@ fn a_stop_of_a_trylock_callout() {
 // --- cpus that come and go ---------------------------------------------------
 
 /// CINV-29: a cpu closes while its callout is moved and stopped.
+/// SHOWS: CINV-29
 #[test]
 fn a_cpu_closes_under_a_move() {
     explore("a_cpu_closes_under_a_move", Some(3), || {
@@ -812,6 +835,7 @@ fn a_cpu_closes_under_a_move() {
 
 /// CINV-29: a cpu closes while the handler, run there by another thread,
 /// re-arms itself.
+/// SHOWS: CINV-1, CINV-29
 #[test]
 fn a_cpu_closes_under_its_handler() {
     fn again(w: &World, run: usize) {
@@ -835,6 +859,7 @@ fn a_cpu_closes_under_its_handler() {
 }
 
 /// CINV-29: the last cpu closes while another opens and a callout is armed.
+/// SHOWS: CINV-29
 #[test]
 fn cpus_come_and_go() {
     explore("cpus_come_and_go", Some(3), || {
@@ -859,6 +884,7 @@ fn cpus_come_and_go() {
 
 /// CINV-26, -27 (M-28, K-4): who arms an earlier date wakes the sleeper, or the
 /// sleeper sees it.
+/// SHOWS: CINV-27
 #[test]
 fn an_earlier_date_wakes_the_sleeper() {
     explore("an_earlier_date_wakes_the_sleeper", None, || {
@@ -891,6 +917,7 @@ fn an_earlier_date_wakes_the_sleeper() {
 }
 
 /// The same where something else was armed, and is taken back meanwhile.
+/// SHOWS: CINV-26, CINV-27
 #[test]
 fn a_sleeper_whose_date_is_taken_back() {
     explore("a_sleeper_whose_date_is_taken_back", None, || {

@@ -128,6 +128,7 @@ fn spawn<T: 'static, R: 'static>(
     thread::spawn(move || f(&shared))
 }
 
+/// SHOWS: INV-60, INV-61, INV-62
 #[test]
 fn report_and_delete() {
     model(None, || {
@@ -139,6 +140,7 @@ fn report_and_delete() {
     });
 }
 
+/// SHOWS: INV-60, INV-61
 #[test]
 fn report_and_delete_from_outside() {
     model(None, || {
@@ -154,6 +156,7 @@ fn report_and_delete_from_outside() {
 }
 
 /// Whoever is let in sees what was prepared for it.
+/// SHOWS: INV-85
 #[test]
 fn a_user_sees_what_the_inserter_did() {
     model(None, || {
@@ -173,6 +176,7 @@ fn a_user_sees_what_the_inserter_did() {
 
 /// Whoever finds a slot free finds nothing of its former life, and leaves
 /// nothing to it.
+/// SHOWS: INV-65, INV-85
 #[test]
 fn an_inserter_comes_after_the_closer() {
     unsafe extern "C" fn iocb(_: i32) {}
@@ -194,6 +198,7 @@ fn an_inserter_comes_after_the_closer() {
 }
 
 /// FD-1: the deleter holds the lock that the callback on another thread wants.
+/// SHOWS: INV-61
 #[test]
 fn fd_1_delete_under_a_lock_that_the_callback_wants() {
     model(None, || {
@@ -214,6 +219,7 @@ fn fd_1_delete_under_a_lock_that_the_callback_wants() {
 }
 
 /// FD-3 (b): two users leave an orphan at once.
+/// SHOWS: INV-60
 #[test]
 fn fd_3_two_leavers_close_once() {
     model(Some(2), || {
@@ -227,6 +233,7 @@ fn fd_3_two_leavers_close_once() {
     });
 }
 
+/// SHOWS: INV-60
 #[test]
 fn fd_3_two_leavers_and_a_deleter_from_outside_close_once() {
     model(Some(3), || {
@@ -241,6 +248,7 @@ fn fd_3_two_leavers_and_a_deleter_from_outside_close_once() {
 }
 
 /// FD-1: the callback itself deletes, while another thread is inside.
+/// SHOWS: INV-61
 #[test]
 fn fd_1_delete_inside_the_callback() {
     model(None, || {
@@ -257,6 +265,7 @@ fn fd_1_delete_inside_the_callback() {
 
 /// The number lives again, and is deleted again, while a report of its first
 /// life is on its way in or out.
+/// SHOWS: INV-60, WINDOW(left-behind)
 #[test]
 fn reuse_under_a_late_report() {
     model(Some(4), || {
@@ -275,6 +284,7 @@ fn reuse_under_a_late_report() {
 
 /// As above with a user of the second life: a latecomer of the first must
 /// not close it under the user's hands.
+/// SHOWS: INV-60
 #[test]
 fn reuse_under_a_late_report_with_a_user() {
     model(Some(2), || {
@@ -295,6 +305,7 @@ fn reuse_under_a_late_report_with_a_user() {
 
 /// FD-36, INV-84: a report made for the first life is on its way while the
 /// number begins another; what is delivered is of the life it was made for.
+/// SHOWS: INV-84
 #[test]
 fn fd_36_a_late_report_is_not_delivered_to_the_next_life() {
     model(Some(3), || {
@@ -339,6 +350,7 @@ fn by_hand(fd: &Fd, tid: usize, body: impl FnOnce()) -> bool {
 
 /// Rule 4 of running.rs: the last user closes while the deleter, who is not
 /// inside, is still at it, and the number begins another life at once.
+/// SHOWS: INV-65
 #[test]
 fn a_late_deleter_leaves_the_next_life_alone() {
     fn explore(last_user: fn(&Fd) -> bool) {
@@ -378,6 +390,7 @@ fn masks_by_hand() {
 
 /// The seed's deletion by hand: no token but the one that the last
 /// clear_running grants.
+/// SHOWS: INV-60
 #[test]
 fn orphaned_by_hand() {
     model(Some(2), || {
@@ -410,6 +423,7 @@ fn masks_by_hand_and_reuse() {
 }
 
 /// FD-3 (a): the new owner and the old one are never both inside.
+/// SHOWS: INV-62, INV-63
 #[test]
 fn fd_3_8_9_10_takeover_excludes_the_old_owner() {
     model(None, || {
@@ -434,6 +448,7 @@ fn fd_3_8_9_10_takeover_excludes_the_old_owner() {
 }
 
 /// Of a shared descriptor too, whose taker is in the mask already.
+/// SHOWS: INV-63
 #[test]
 fn fd_3_takeover_of_a_shared_descriptor() {
     model(None, || {
@@ -449,6 +464,7 @@ fn fd_3_takeover_of_a_shared_descriptor() {
     });
 }
 
+/// SHOWS: INV-63
 #[test]
 fn two_takers() {
     model(Some(3), || {
@@ -515,6 +531,7 @@ fn takeover_and_report_and_delete() {
 
 /// What was to be taken over is somebody else's by then, who knows nothing
 /// of that lock and ends that life too.
+/// SHOWS: INV-63
 #[test]
 fn takeover_and_delete_and_reuse() {
     fn next_life(fd: &Fd) {
@@ -591,6 +608,7 @@ fn fd_3_takeover_then_delete_then_reuse() {
 
 /// FD-5: two entrants on a shared descriptor while a third deletes it; a wait
 /// for each other would never end.
+/// SHOWS: INV-64
 #[test]
 fn fd_5_entrants_do_not_wait_for_each_other() {
     model(Some(2), || {
@@ -605,6 +623,7 @@ fn fd_5_entrants_do_not_wait_for_each_other() {
 }
 
 /// Whatever is added is handed out, whether the numbers share a word or not.
+/// SHOWS: FD-11, INV-67
 #[test]
 fn a_set_loses_no_number() {
     set_of([3, 70]);
@@ -659,6 +678,7 @@ fn set_of(numbers: [usize; 2]) {
 
 /// A thread that goes to sleep sees what is in its set, or whoever adds sees
 /// it sleep.
+/// SHOWS: INV-74
 #[test]
 fn a_sleeper_is_not_left_with_updates() {
     struct Thread {
@@ -691,6 +711,7 @@ fn a_sleeper_is_not_left_with_updates() {
 }
 
 /// FD-7: a report is filed while others change what is wanted.
+/// SHOWS: INV-69
 #[test]
 fn fd_7_changes_of_the_state_are_not_lost() {
     model(None, || {
@@ -855,6 +876,7 @@ impl Poller {
 
 /// FD-4, FD-15: an update is pending, or about to be looked at, while its
 /// number is closed and begins another life: that one's update gets through.
+/// SHOWS: INV-66, WINDOW(not-ours)
 #[test]
 fn fd_4_15_an_old_update_does_not_swallow_a_new_one() {
     model(Some(4), || {
@@ -878,6 +900,7 @@ fn fd_4_15_an_old_update_does_not_swallow_a_new_one() {
 
 /// FD-4 as it was found: a thread that is still inside wants something while
 /// others delete the descriptor.
+/// SHOWS: INV-66, WINDOW(left-behind)
 #[test]
 fn fd_4_an_update_from_inside_an_orphan() {
     model(Some(4), || {
@@ -899,6 +922,7 @@ fn fd_4_an_update_from_inside_an_orphan() {
 }
 
 /// FD-16: every thread learns of every change.
+/// SHOWS: INV-66, INV-67
 #[test]
 fn fd_16_a_shared_descriptor_is_updated_on_every_thread() {
     model(Some(4), || {
@@ -918,6 +942,7 @@ fn fd_16_a_shared_descriptor_is_updated_on_every_thread() {
 }
 
 /// Three threads: two want, one looks.
+/// SHOWS: INV-66, INV-67
 #[test]
 fn no_wish_is_overlooked() {
     model(Some(3), || {
@@ -935,6 +960,7 @@ fn no_wish_is_overlooked() {
 
 /// FD-10, INV-73: whose descriptor was taken over forgets it, at the latest
 /// when it is reported again, and the taker polls it.
+/// SHOWS: INV-73, WINDOW(not-ours)
 #[test]
 fn fd_10_update_and_takeover() {
     model(Some(3), || {

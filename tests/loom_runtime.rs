@@ -157,6 +157,7 @@ fn no_wakeup_is_lost() {
 
 /// Two wakers signal a sleeper once (exactly one of them pays for the system
 /// call), and a notification before the sleep prevents it.
+/// SHOWS: FD-44, INV-86
 #[test]
 fn two_wakers_signal_once() {
     explore(None, || {

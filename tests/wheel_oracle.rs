@@ -302,6 +302,7 @@ fn base() -> impl Strategy<Value = u64> {
 }
 
 proptest! {
+    /// SHOWS: CINV-10, CINV-24, CINV-25, CINV-26
     #[test]
     fn exact_without_windows(base in base(), ops in prop::collection::vec(op(false), 1..60)) {
         let mut oracle = Oracle::new(base);
@@ -309,6 +310,7 @@ proptest! {
         oracle.wind_up();
     }
 
+    /// SHOWS: CINV-10, CINV-26
     #[test]
     fn inside_the_windows(base in base(), ops in prop::collection::vec(op(true), 1..60)) {
         let mut oracle = Oracle::new(base);

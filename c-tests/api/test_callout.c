@@ -89,6 +89,7 @@ static int async_drain_it(struct callout *c)
 	return callout_async_drain(c, count);
 }
 
+/* SHOWS: DEV-2 */
 START_TEST(M_22_whatever_stops_ends_active)
 {
 	static int (*const enders[])(struct callout *) = { stop_it, callout_drain, async_drain_it };
@@ -133,6 +134,7 @@ static void note_arg(void *arg)
 	atomic_store((atomic_int *)arg, 1);
 }
 
+/* SHOWS: DEV-9 */
 START_TEST(schedule_reuses_handler_argument_and_cpu)
 {
 	static atomic_int ran;

@@ -155,6 +155,7 @@ static pthread_t cpu_thread(unsigned int id)
 	return th;
 }
 
+/* SHOWS: CINV-29 */
 START_TEST(a_closed_cpu_means_the_default)
 {
 	struct note n = { .runs = 0 };
@@ -199,6 +200,7 @@ static void *arms_and_leaves(void *arg)
 	return NULL;
 }
 
+/* SHOWS: CINV-29 */
 START_TEST(who_leaves_hands_its_callouts_over)
 {
 	pthread_t th;
@@ -479,15 +481,18 @@ static void run_handler(void (*fn)(void *))
 	}
 }
 
+/* SHOWS: CINV-30 */
 START_TEST(leaving_in_a_handler_is_a_panic) { run_handler(leaves); }
 END_TEST
 
+/* SHOWS: CINV-30 */
 START_TEST(softclock_in_a_handler_is_a_panic) { run_handler(runs_softclock); }
 END_TEST
 
 START_TEST(a_turn_of_the_loop_in_a_handler_is_a_panic) { run_handler(turns); }
 END_TEST
 
+/* SHOWS: CINV-30 */
 START_TEST(jumping_out_of_a_handler_is_a_panic)
 {
 	if (sigsetjmp(out, 0) == 0)
@@ -768,6 +773,7 @@ static void busy(void *arg)
 	callout_reset_on(&n->c, 0, busy, n, (int)dice(3));
 }
 
+/* SHOWS: CINV-32 */
 START_TEST(a_child_of_fork_has_callouts)
 {
 	struct note n = { .runs = 0 };

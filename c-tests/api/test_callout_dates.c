@@ -203,6 +203,7 @@ static void note_date(void *arg)
 	atomic_fetch_add(&runs, 1);
 }
 
+/* SHOWS: CINV-10 */
 START_TEST(T_7_never_early)
 {
 	enum { N = 200 };
@@ -238,6 +239,7 @@ static void rearm_past(void *arg)
 	callout_reset_sbt(again, *(sbintime_t *)arg, 0, rearm_past, arg, C_ABSOLUTE | again_flags);
 }
 
+/* SHOWS: CINV-21 */
 START_TEST(M_25_once_per_pass)
 {
 	static sbintime_t dates[] = { 0, 1, -SBT_1S };

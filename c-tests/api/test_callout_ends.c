@@ -72,6 +72,7 @@ static void drain_unlock_and_go(void *arg)
 	pthread_mutex_unlock(&o->lock);
 }
 
+/* SHOWS: CINV-12, CINV-13, CINV-16 */
 START_TEST(T_4_who_may_free_a_callout)
 {
 	static void (*const handlers[])(void *) = {
@@ -165,6 +166,7 @@ static void hasty(void *arg)
 		leave_due(h);
 }
 
+/* SHOWS: CINV-17 */
 START_TEST(T_5_a_drain_takes_one_run)
 {
 	static struct hasty h;
@@ -237,6 +239,7 @@ START_TEST(M_32_one_stop_is_not_enough)
 }
 END_TEST
 
+/* SHOWS: DEV-11 */
 START_TEST(shutdown_answers_as_drain)
 {
 	struct callout c;
@@ -358,6 +361,7 @@ static void batch_drained(void *arg)
 	atomic_fetch_add(&drain_calls, 1);
 }
 
+/* SHOWS: CINV-20 */
 START_TEST(T_10_async_drain_of_a_batch)
 {
 	int cpus = _i + 1, zeroes = 0, removed = 0, idle = 0;
@@ -402,7 +406,8 @@ static void *deactivate_for_ever(void *c)
 	return NULL;
 }
 
-/* T-13, M-13, U-2: the caller's bit is in no word of the library's. */
+/* T-13, M-13, U-2: the caller's bit is in no word of the library's.
+ * SHOWS: CINV-5 */
 START_TEST(M_13_deactivate_loses_nothing)
 {
 	static struct callout c;

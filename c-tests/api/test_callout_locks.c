@@ -55,6 +55,7 @@ static void must_be_shared(void *take)
 	atomic_fetch_add(&runs, 1);
 }
 
+/* SHOWS: DEV-10 */
 START_TEST(T_9_the_ready_made_locks)
 {
 	struct callout c;
@@ -227,7 +228,8 @@ static void owns_and_unlocks(void *arg)
 	counted_unlock(&counted);
 }
 
-/* Each way once: with and without RETURNUNLOCKED, by taking and by trying. */
+/* Each way once: with and without RETURNUNLOCKED, by taking and by trying.
+ * SHOWS: CINV-14 */
 START_TEST(T_9_locks_balance)
 {
 	int returns_unlocked = _i & 1 ? CALLOUT_RETURNUNLOCKED : 0, tries = _i & 2 ? CALLOUT_TRYLOCK : 0;
@@ -252,7 +254,8 @@ START_TEST(T_9_locks_balance)
 END_TEST
 
 /* Cancelled while softclock waits for the lock: the handler is skipped, and
- * the lock left free, whoever would have unlocked it. */
+ * the lock left free, whoever would have unlocked it.
+ * SHOWS: CINV-14 */
 START_TEST(T_9_a_skipped_run_leaves_the_lock_free)
 {
 	struct callout c;

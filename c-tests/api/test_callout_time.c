@@ -103,7 +103,8 @@ static pthread_t cpu_1(void)
 /* --- into cpus that sleep ------------------------------------------------------ */
 
 /* M-28: as a cpu goes to sleep until a far date, or has long done so, something
- * earlier comes. It must not be found out after the sleep. */
+ * earlier comes. It must not be found out after the sleep.
+ * SHOWS: CINV-27 */
 START_TEST(earlier_armings_end_a_sleep)
 {
 	struct dated far = { .runs = 0 }, near = { .runs = 0 };
@@ -175,6 +176,7 @@ END_TEST
 #define MANY 1000
 static struct dated many[MANY];
 
+/* SHOWS: CINV-10, CINV-28 */
 START_TEST(nothing_is_ever_early)
 {
 	pthread_t th;
@@ -269,6 +271,7 @@ static long voluntary_switches(pid_t tid)
 	return n;
 }
 
+/* SHOWS: CINV-28 */
 START_TEST(far_callouts_leave_a_cpu_asleep)
 {
 	pthread_t th;

@@ -21,6 +21,7 @@
 #include "loops.h"
 #include "suite.h"
 
+/* SHOWS: INV-85 */
 START_TEST(an_inserted_descriptor_is_ready_and_wants_nothing)
 {
 	int fd;
@@ -48,6 +49,7 @@ START_TEST(an_inserted_descriptor_is_ready_and_wants_nothing)
 }
 END_TEST
 
+/* SHOWS: INV-83 */
 START_TEST(slots_fill_cache_lines)
 {
 	start(1);
@@ -271,6 +273,7 @@ START_TEST(events_keep_nothing_else_waiting)
 }
 END_TEST
 
+/* SHOWS: INV-72 */
 START_TEST(nothing_is_called_that_is_not_wanted_any_more)
 {
 	int fd;
@@ -527,6 +530,7 @@ START_TEST(any_descriptor_can_be_made_safe)
 }
 END_TEST
 
+/* SHOWS: INV-82 */
 START_TEST(fd_54_closefrom_closes_everything)
 {
 	int fds[300], pid;
@@ -732,6 +736,7 @@ static int start_ringer(unsigned int tid, void *arg)
 	return pthread_create(&outsider, NULL, ring_from_outside, NULL);
 }
 
+/* SHOWS: INV-74 */
 START_TEST(a_sleeping_thread_hears_of_new_wishes)
 {
 	ck_assert_int_eq(run(2, start_ringer), 0);
@@ -788,6 +793,7 @@ static int start_takers(unsigned int tid, void *arg)
 	return 0;
 }
 
+/* SHOWS: INV-63 */
 START_TEST(fd_3_takeovers_go_round)
 {
 	init(THREADS);
@@ -808,6 +814,7 @@ END_TEST
 
 /* --- misuse --------------------------------------------------------------- */
 
+/* SHOWS: INV-79 */
 START_TEST(out_of_range_is_a_panic)
 {
 	start(1);
@@ -836,6 +843,7 @@ START_TEST(no_thread_is_a_panic)
 }
 END_TEST
 
+/* SHOWS: INV-85 */
 START_TEST(inserting_twice_is_a_panic)
 {
 	int fd = event(0);

@@ -316,7 +316,8 @@ static int closes_by_itself(void)
 	return 1;
 }
 
-/* Two threads get events, a third one is inside too and deletes. */
+/* Two threads get events, a third one is inside too and deletes.
+ * SHOWS: INV-64 */
 START_TEST(fd_5_nobody_waits_for_who_waits_for_him)
 {
 	int stuck = 0;
@@ -466,6 +467,7 @@ static void *is_inside(void *arg)
 	return arg;
 }
 
+/* SHOWS: INV-63 */
 START_TEST(fd_8_9_10_a_takeover_succeeds_or_changes_nothing)
 {
 	unsigned int before;
@@ -510,6 +512,7 @@ static void *takes_it(void *arg)
 	return arg;
 }
 
+/* SHOWS: INV-73 */
 START_TEST(fd_20_what_was_taken_over_is_quiet_on_the_old_thread)
 {
 	unsigned long before;
@@ -593,7 +596,8 @@ static void *wants_them_all(void *arg)
 }
 
 /* Threads that are not registered add the same few numbers to another thread's
- * queue, while it empties it. */
+ * queue, while it empties it.
+ * SHOWS: INV-67 */
 START_TEST(fd_11_12_13_the_shared_queue_loses_nothing)
 {
 	pthread_t th[3];
@@ -665,7 +669,8 @@ static struct task *runs(struct task *t, void *ctx, unsigned int state)
 	return t;
 }
 
-/* Any wake-up that is not heard costs the sleeper's minute. */
+/* Any wake-up that is not heard costs the sleeper's minute.
+ * SHOWS: INV-47, INV-74 */
 START_TEST(fd_21_a_sleeping_thread_is_woken)
 {
 	struct tasklet *tl;
@@ -689,7 +694,8 @@ START_TEST(fd_21_a_sleeping_thread_is_woken)
 END_TEST
 
 /* What is removed from the pollers without a close comes back like new, in both
- * directions. */
+ * directions.
+ * SHOWS: INV-68 */
 START_TEST(fd_18_19_disowned_and_inserted_again)
 {
 	int fd;
@@ -835,7 +841,8 @@ static void *comes_and_goes(void *arg)
 }
 
 /* A number that one thread's poller had is another's the next moment, and
- * inserted: a panic if the slot were owned still. */
+ * inserted: a panic if the slot were owned still.
+ * SHOWS: INV-78 */
 START_TEST(fd_28_the_librarys_own_descriptors_leave_no_trace)
 {
 	int unheard = 0, before, kept = 0;
@@ -897,7 +904,8 @@ START_TEST(fd_29_59_what_was_not_opened_is_not_closed)
 }
 END_TEST
 
-/* Each allocation of keel_init() and keel_thread_enter() fails once. */
+/* Each allocation of keel_init() and keel_thread_enter() fails once.
+ * SHOWS: INV-78 */
 START_TEST(fd_31_lack_of_memory_leaves_nothing_behind)
 {
 	struct keel_config cfg = KEEL_CONFIG_INIT;
@@ -1007,7 +1015,8 @@ END_TEST
 
 /* -- fork -------------------------------------------------------------------- */
 
-/* Both go on with the same numbers, which mean different things soon. */
+/* Both go on with the same numbers, which mean different things soon.
+ * SHOWS: INV-76 */
 START_TEST(fd_33_a_fork_shares_no_poller)
 {
 	int a[2], b[2], fd;
@@ -1091,7 +1100,8 @@ static void *polls_once(void *arg)
 	return NULL;
 }
 
-/* Threads 0 and 2 of four have it, all have a poller. */
+/* Threads 0 and 2 of four have it, all have a poller.
+ * SHOWS: INV-77 */
 START_TEST(fd_35_removed_from_those_that_have_it)
 {
 	int fd, copy;
@@ -1121,6 +1131,7 @@ END_TEST
 
 /* -- reports ----------------------------------------------------------------- */
 
+/* SHOWS: INV-71 */
 START_TEST(fd_37_an_error_of_what_is_not_wanted)
 {
 	int fds[2], p[2];
@@ -1144,6 +1155,7 @@ START_TEST(fd_37_an_error_of_what_is_not_wanted)
 }
 END_TEST
 
+/* SHOWS: INV-70 */
 START_TEST(fd_38_a_hang_up_is_not_forgotten)
 {
 	int fds[2];
@@ -1171,6 +1183,7 @@ START_TEST(fd_38_a_hang_up_is_not_forgotten)
 }
 END_TEST
 
+/* SHOWS: INV-81 */
 START_TEST(fd_39_our_own_shutdown_is_no_error)
 {
 	int fds[2];
@@ -1215,6 +1228,7 @@ START_TEST(fd_40_an_error_that_nobody_waits_for_any_more_is_quiet)
 }
 END_TEST
 
+/* SHOWS: INV-71 */
 START_TEST(fd_41_both_directions_stopped_before_the_poll)
 {
 	unsigned long before;
@@ -1241,7 +1255,8 @@ START_TEST(fd_41_both_directions_stopped_before_the_poll)
 }
 END_TEST
 
-/* With the table write-protected, any write would be a fault. */
+/* With the table write-protected, any write would be a fault.
+ * SHOWS: INV-87 */
 START_TEST(fd_42_what_is_so_already_is_not_written)
 {
 	size_t size = MAXSOCK * sizeof(struct fdtab);
@@ -1303,7 +1318,8 @@ START_TEST(fd_43_one_call_for_an_event)
 END_TEST
 
 /* Some of a turn's updates are for numbers that were closed behind the library's
- * back: the others are polled all the same. */
+ * back: the others are polled all the same.
+ * SHOWS: INV-80 */
 START_TEST(fd_46_one_bad_change_does_not_spoil_the_others)
 {
 	int fds[40], bad = 0;
@@ -1342,6 +1358,7 @@ static void read_error(int fd)
 	}
 }
 
+/* SHOWS: INV-81 */
 START_TEST(fd_47_a_port_that_nobody_has)
 {
 	struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
@@ -1392,7 +1409,8 @@ static void *wants_the_shared(void *arg)
 	return arg;
 }
 
-/* Where numbers end, and beyond what bitmaps of 1024 bits hold. */
+/* Where numbers end, and beyond what bitmaps of 1024 bits hold.
+ * SHOWS: INV-79 */
 START_TEST(fd_49_50_high_numbers)
 {
 	struct keel_config cfg = KEEL_CONFIG_INIT;
@@ -1462,6 +1480,7 @@ static void *kills(void *arg)
 	return NULL;
 }
 
+/* SHOWS: INV-86 */
 START_TEST(fd_44_a_signal_before_the_poll_ends_it)
 {
 	struct sigaction sa = { .sa_handler = wake_number_zero };
@@ -1495,6 +1514,7 @@ static void interrupt(int number)
 	atomic_fetch_add(&seen_by, 1);
 }
 
+/* SHOWS: INV-80 */
 START_TEST(fd_45_an_interrupted_poll_loses_no_event)
 {
 	struct sigaction sa = { .sa_handler = interrupt };
@@ -1597,7 +1617,8 @@ static struct task *due(struct task *t, void *ctx, unsigned int state)
 
 /* A sleep that is always too long by a millisecond is never late by less: not
  * once in hundreds. One that is rounded down ends before the date, again and
- * again. */
+ * again.
+ * SHOWS: INV-56 */
 START_TEST(fd_52_a_sleep_ends_at_its_date)
 {
 	uint64_t ran, least = UINT64_MAX;
@@ -1685,7 +1706,8 @@ static int forbid_close_range(void)
 	       prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
 }
 
-/* _i: with and without the system call that does it. */
+/* _i: with and without the system call that does it.
+ * SHOWS: INV-82 */
 START_TEST(fd_54_closefrom_whatever_is_open)
 {
 	struct rlimit limit;
@@ -1728,6 +1750,7 @@ START_TEST(fd_54_closefrom_whatever_is_open)
 }
 END_TEST
 
+/* SHOWS: INV-83 */
 START_TEST(fd_55_slots_and_cache_lines)
 {
 	start(1);
@@ -1738,6 +1761,7 @@ START_TEST(fd_55_slots_and_cache_lines)
 }
 END_TEST
 
+/* SHOWS: INV-69 */
 START_TEST(fd_56_flags_above_the_lowest_byte_survive)
 {
 	static const unsigned int flags = FD_LINGER_RISK | FD_INITIALIZED | FD_EXPORTED;

@@ -51,6 +51,7 @@ static void drain_me(void *arg)
 	callout_drain(arg);
 }
 
+/* SHOWS: DEV-6 */
 START_TEST(drain_in_its_own_handler)
 {
 	start();
@@ -128,6 +129,7 @@ static void drain_in_fn(void *arg)
 	ck_assert_int_eq(callout_async_drain(&c, drain_the_other), 0);
 }
 
+/* SHOWS: DEV-6 */
 START_TEST(drain_in_a_drain_function)
 {
 	pthread_t th;
@@ -149,6 +151,7 @@ static void drain_twice(void *arg)
 	callout_async_drain(&c, something);
 }
 
+/* SHOWS: DEV-7 */
 START_TEST(a_second_drain_function)
 {
 	start();

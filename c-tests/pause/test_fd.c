@@ -49,6 +49,7 @@ static void send_a_signal(void)
 	raise(SIGUSR1);
 }
 
+/* SHOWS: INV-86 */
 START_TEST(fd_44_a_signal_just_before_the_poll)
 {
 	struct sigaction sa = { .sa_handler = wake_number_zero };

@@ -272,7 +272,8 @@ END_TEST
 static struct callout other;
 
 /* Problem 3: the drainer is late to its bed; the execution is over, and
- * the cpu is in another one by then. */
+ * the cpu is in another one by then.
+ * SHOWS: CINV-18 */
 START_TEST(M_7_a_late_sleeper_is_not_forgotten)
 {
 	stage_with(0);
@@ -342,6 +343,7 @@ static void rearm_stop_free(void *arg)
 	atomic_fetch_sub(&inside, 1);
 }
 
+/* SHOWS: CINV-23 */
 START_TEST(M_9_nothing_left_of_a_stopped_deferral)
 {
 	stage_with(0);
@@ -421,6 +423,7 @@ static void schedule_c(void *arg)
 	ck_assert_int_eq(callout_schedule(c, 1), 1);
 }
 
+/* SHOWS: DEV-9 */
 START_TEST(M_14_schedule_during_hand_over)
 {
 	stage_with(0);
@@ -477,6 +480,7 @@ START_TEST(M_17_stop_tells_that_none_comes)
 }
 END_TEST
 
+/* SHOWS: CINV-17 */
 START_TEST(M_18_drain_of_pending_and_running)
 {
 	stage_with(0);
@@ -571,6 +575,7 @@ static void rearm_always(void *arg)
 	atomic_fetch_sub(&inside, 1);
 }
 
+/* SHOWS: CINV-17 */
 START_TEST(M_34_one_run_ends_a_drain)
 {
 	stage_with(0);
@@ -650,6 +655,7 @@ static void free_self(void *arg)
 	gone(c);
 }
 
+/* SHOWS: CINV-12, CINV-13 */
 START_TEST(N_2_the_handler_frees_while_a_drain_waits)
 {
 	stage_with(0);
@@ -699,7 +705,8 @@ static void rearm_for_ever(void *arg)
 		arm_now(c, count, (void *)2, 0);
 }
 
-/* A third thread's endless resets do not keep a drain. */
+/* A third thread's endless resets do not keep a drain.
+ * SHOWS: CINV-17, CINV-22 */
 START_TEST(D_1_drain_against_endless_resets)
 {
 	stage_with(0);
@@ -721,6 +728,7 @@ static void shut_down(void *arg)
 	atomic_store(&drain_ret, keel_callout_shutdown(c));
 }
 
+/* SHOWS: DEV-11 */
 START_TEST(L_4_after_shutdown_nothing_is_armed)
 {
 	stage_with(0);
@@ -784,6 +792,7 @@ END_TEST
 
 /* --- misuse that debug builds detect ----------------------------------------- */
 
+/* SHOWS: CINV-31 */
 START_TEST(a_pending_callout_made_anew)
 {
 	stage_with(0);
@@ -826,6 +835,7 @@ START_TEST(a_new_callout_where_the_running_one_was)
 }
 END_TEST
 
+/* SHOWS: CINV-31 */
 START_TEST(a_moved_callout)
 {
 	struct callout *moved = mapped();
@@ -838,6 +848,7 @@ START_TEST(a_moved_callout)
 }
 END_TEST
 
+/* SHOWS: CINV-31 */
 START_TEST(a_pending_callout_in_freed_memory)
 {
 	stage_with(0);

@@ -514,6 +514,7 @@ static void one_cell(void)
 	pthread_mutex_destroy(&t.lock);
 }
 
+/* SHOWS: CINV-1, CINV-2, CINV-14, CINV-19, CINV-20, CINV-23, DEV-2, DEV-3, DEV-4, DEV-5 */
 START_TEST(a_cell_of_the_table)
 {
 	t.cell = &cells[_i];

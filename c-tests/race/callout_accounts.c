@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* T-3: random operations on callouts with a lock. Under the lock the caller
  * knows whether an arming is outstanding, so every return has one right value,
- * whatever softclock is doing meanwhile (CINV-11, CINV-19, CINV-20, M-23). */
+ * whatever softclock is doing meanwhile (CINV-11, CINV-19, CINV-20, M-23).
+ *
+ * SHOWS: CINV-11, CINV-19, CINV-20 */
 
 #include "cpus.h"
 

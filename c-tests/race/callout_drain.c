@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Drains that somebody works against: a thread that arms the callout again and
  * again (D-1), a handler that does so first thing (M-18, M-34). Each drain must
- * end, and nothing of before may run after it. */
+ * end, and nothing of before may run after it.
+ *
+ * SHOWS: CINV-8, CINV-16, CINV-17 */
 
 #include "cpus.h"
 

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* A handler frees its callout and goes on for a while; the memory becomes
  * another callout, on the same cpu. Neither that execution nor a drain that
- * waits for it is the new one's. */
+ * waits for it is the new one's.
+ *
+ * SHOWS: CINV-13, CINV-18 */
 
 #include "cpus.h"
 

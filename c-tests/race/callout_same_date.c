@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* P-1: many callouts of one date on one cpu. While the first of them dwells in
  * its handler, others put the rest off, elsewhere, or take them out: those are
- * expired and still pending. */
+ * expired and still pending.
+ *
+ * SHOWS: CINV-2, CINV-19 */
 
 #include "cpus.h"
 

@@ -2,7 +2,9 @@
 /* Callouts without a lock in three storms:
  * resets between cpus from several threads at once (L-2);
  * handlers longer than their re-arming, which goes elsewhere (M-6);
- * the active mark cleared by a thread that holds nothing (M-13, U-2). */
+ * the active mark cleared by a thread that holds nothing (M-13, U-2).
+ *
+ * SHOWS: M-6, CINV-5, CINV-6, CINV-7, CINV-8, CINV-19 */
 
 #include "cpus.h"
 

@@ -5,7 +5,9 @@
  * - while it is deleted, from outside or in its callback, and inserted again
  *   under the same number: each life is closed once, with nobody inside. The
  *   program has the close() that the library calls.
- * - while they take it over from each other: never are two inside. */
+ * - while they take it over from each other: never are two inside.
+ *
+ * SHOWS: FD-3, INV-60 */
 
 #define _GNU_SOURCE             /* dup3 */
 #include <errno.h>

@@ -9,7 +9,9 @@
  *
  * Several threads serve each listener in their loops. It is always readable,
  * so they enter its callback and stay there for the lock; only then is it
- * deleted, by another thread, a tasklet or a callback, with the lock held. */
+ * deleted, by another thread, a tasklet or a callback, with the lock held.
+ *
+ * SHOWS: FD-1, INV-61 */
 
 #define _GNU_SOURCE             /* pipe2 */
 #include <errno.h>

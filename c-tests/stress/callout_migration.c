@@ -10,7 +10,9 @@
  * last time. Exits with 0 if nothing that was drained ever ran again, nothing
  * ran twice at once, and every arming either ran or was removed.
  *
- * SEED in the environment repeats the random numbers. */
+ * SEED in the environment repeats the random numbers.
+ *
+ * SHOWS: M-5, M-6, M-7, CINV-6, CINV-8, CINV-16, CINV-18, CINV-19 */
 
 #include <string.h>
 

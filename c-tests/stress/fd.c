@@ -17,7 +17,9 @@
  * (INV-66); and what hangs.
  *
  * Default: three seconds; `make fd-stress` is a minute. SEED in the
- * environment repeats the random numbers. */
+ * environment repeats the random numbers.
+ *
+ * SHOWS: FD-1, FD-3, INV-60, INV-61, INV-62, INV-63, INV-66, INV-84 */
 
 #define _GNU_SOURCE             /* accept4 */
 #include <errno.h>

@@ -43,12 +43,14 @@ impl Callouts {
                 held.state.counts.removed += u64::from(replaced);
             }
             if held.state.slot.is_draining() {
+                // KEEPS: CINV-17, CINV-22
                 // Refused, and no field touched (CINV-22).
                 return (i32::from(replaced), ThreadSet::EMPTY);
             }
         }
         // SAFETY: the lock is held.
         unsafe {
+            // KEEPS: DEV-9
             match reset.call {
                 Some(call) => c.set_call(call),
                 None if c.call().func.is_some() => (),
@@ -72,6 +74,7 @@ impl Callouts {
             }
             held.file(c, arming)
         } else if running {
+            // KEEPS: CINV-1, CINV-8
             // It moves when its handler has returned (seed, problem 2).
             held.state.slot.deferral = Some(Deferral {
                 cpu: target,
@@ -124,6 +127,7 @@ pub(super) struct Leaving<'a> {
 impl<'a> Held<'a> {
     /// The first half of a move: `c`, which is on no list and named by no slot,
     /// becomes nobody's, and the lock is free.
+    // KEEPS: CINV-3, CINV-4, CINV-6
     pub(super) fn part_with<'b>(self, c: &'b Callout) -> Leaving<'b>
     where
         'a: 'b,
@@ -149,6 +153,7 @@ impl Held<'_> {
     }
 
     /// Takes `c` from where it waits for its date: whether it did.
+    // KEEPS: CINV-2, CINV-19, CINV-23
     #[inline(always)]
     pub(super) fn unqueue(&mut self, c: &Callout) -> bool {
         match c.queue() {

@@ -145,11 +145,13 @@ impl Callouts {
 
     /// Whether callouts may be filed on the cpu: it is open, or there is no
     /// other place to wait for somebody to come.
+    // KEEPS: CINV-29
     pub(super) fn takes(&self, held: &Held) -> bool {
         held.state.open || (held.index == 0 && self.open.load(Ordering::Relaxed) == 0)
     }
 
     /// Locks the cpu that `c` is on (CINV-7).
+    // KEEPS: CINV-7
     #[inline]
     pub(super) fn hold(&self, c: &Callout) -> Held<'_> {
         loop {
@@ -213,6 +215,7 @@ impl Callouts {
 
     /// The thread registered as `cpu` goes; one at a time. Its callouts move to
     /// the default cpu, if there is one. Whom to wake.
+    // KEEPS: CINV-29
     pub fn leave(&self, cpu: usize) -> ThreadSet {
         {
             let mut held = Held::of(self, cpu);
@@ -238,6 +241,7 @@ impl Callouts {
             if held.state.slot.names(c) {
                 // Another thread runs this cpu's pass: it moves when the
                 // handler has returned (CINV-1).
+                // KEEPS: CINV-1
                 held.state.slot.deferral = Some(Deferral { cpu: to, arming });
                 c.set_queue(Queue::Deferred);
                 continue;

@@ -46,6 +46,7 @@ impl Callouts {
     ///
     /// # Safety
     /// As `reset`, here and below.
+    // KEEPS: CINV-19, DEV-2
     pub unsafe fn stop(&self, c: &Callout) -> i32 {
         c.check_live("callout_stop");
         // SAFETY: the caller holds the lock, so it exists.
@@ -71,6 +72,7 @@ impl Callouts {
     ///
     /// # Safety
     /// As `reset`; `drained` takes the argument of that execution.
+    // KEEPS: CINV-20, DEV-4, DEV-7
     pub unsafe fn async_drain(&self, c: &Callout, drained: Func) -> i32 {
         c.check_live("callout_async_drain");
         // SAFETY: the caller holds the lock, so it exists.
@@ -105,8 +107,10 @@ impl Callouts {
     ///
     /// # Safety
     /// As `reset`.
+    // KEEPS: CINV-16, CINV-17, CINV-18
     pub unsafe fn drain(&self, c: &Callout, shut: bool, me: usize) -> Drain<'_> {
         c.check_live("callout_drain");
+        // KEEPS: CINV-6
         // Asked first: no code of the caller's runs under a cpu's lock (CINV-6).
         // SAFETY: the lock lives until this drain has returned.
         let owned = unsafe { c.is_owned() };
@@ -117,6 +121,7 @@ impl Callouts {
         let executes = held.state.slot.names(c);
         if executes {
             // The caller is about to free memory: not waiting is no answer.
+            // KEEPS: DEV-6
             if let Some(inside) = self.inside(me) {
                 let cpu = held.index;
                 // The panic hook may want the lock, here and below.
@@ -133,6 +138,7 @@ impl Callouts {
             }
         }
         c.deactivate();
+        // KEEPS: DEV-5
         // Before the sleep, so that one execution is the longest wait (M-34).
         let answer = answer(held.unqueue(c));
         if !executes {

@@ -32,6 +32,7 @@ pub struct Counts {
 }
 
 /// What the lock protects.
+// KEEPS: CINV-5
 #[derive(Debug)]
 pub(super) struct State {
     pub wheel: Wheel,
@@ -121,6 +122,7 @@ impl Cpu {
     }
 
     /// Makes [`next`](Self::next) exact.
+    // KEEPS: CINV-26
     #[inline]
     pub(super) fn publish(&self, state: &mut State) -> u64 {
         let next = state.wheel.next().unwrap_or(NEVER);
@@ -131,6 +133,7 @@ impl Cpu {
     /// Files `c`: whether the cpu has to wake up earlier than it knew. What is
     /// not in the future is due one granule after the last scan, so that no
     /// pass ever sees what was armed while it ran (CINV-21).
+    // KEEPS: CINV-3, CINV-10, CINV-21, CINV-24
     #[inline(always)]
     #[must_use]
     pub(super) fn file(&self, state: &mut State, c: &Callout, arming: Arming) -> bool {
@@ -150,6 +153,7 @@ impl Cpu {
         let soonest = state.wheel.soonest();
         let earlier = soonest < self.next();
         if earlier {
+            // KEEPS: CINV-26, CINV-27
             // Relaxed: the waker's fence follows, and the sleeper's precedes
             // its look (CINV-27).
             self.next.store(soonest, Ordering::Relaxed);
@@ -203,6 +207,7 @@ impl Cpu {
     }
 
     /// Moves the wheel to `now`, and what wants to run first to the front.
+    // KEEPS: DEV-8
     #[inline]
     pub(super) fn scan(&self, state: &mut State, now: u64, budget: usize) {
         // SAFETY: the lock is held.

@@ -10,6 +10,7 @@ use crate::sys::thread;
 impl Callouts {
     /// Takes every cpu's lock, in the order of their numbers, with no callout
     /// on its way: the one place where a thread holds more than one (CINV-6).
+    // KEEPS: CINV-32
     pub fn before_fork(&self) {
         loop {
             for cpu in self.cpus() {
@@ -40,6 +41,7 @@ impl Callouts {
     ///
     /// # Safety
     /// As [`after_fork`](Self::after_fork).
+    // KEEPS: CINV-32
     pub unsafe fn after_fork_in_child(&self, me: usize, tid: Option<usize>) {
         for cpu in self.cpus() {
             // SAFETY: by this function's contract.

@@ -28,6 +28,7 @@ pub struct Call {
 }
 
 /// Where a callout waits for its date.
+// KEEPS: CINV-2
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Queue {
@@ -91,6 +92,7 @@ impl Callout {
     ///
     /// # Safety
     /// The memory is the caller's, and no callout that is in use.
+    // KEEPS: CINV-31
     pub unsafe fn init(c: *mut Self, lock: Lock, flags: u8) {
         // SAFETY: by this function's contract. What is read may be garbage,
         // which does not by chance call itself a callout at this address.
@@ -138,6 +140,7 @@ impl Callout {
 
     // A word of its own: there is nothing beside the mark that a store could
     // overwrite (CINV-5, M-13).
+    // KEEPS: CINV-5
     #[inline]
     pub(super) fn activate(&self) {
         self.active.store(1, Ordering::Relaxed);
@@ -155,6 +158,7 @@ impl Callout {
     }
 
     /// Refuses every later arming. Under the lock, or without a core.
+    // KEEPS: DEV-11
     pub(crate) fn shut(&self) {
         self.shut.store(1, Ordering::Relaxed);
     }

@@ -37,6 +37,7 @@ impl Live {
     }
 
     /// Panics if the callout at `at` is not the one that it was.
+    // KEEPS: CINV-31
     #[inline]
     pub fn check(&self, at: usize, whence: &str) {
         if !cfg!(debug_assertions) {

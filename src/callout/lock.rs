@@ -3,6 +3,7 @@
 use core::ffi::{c_int, c_void};
 
 /// What can be done with the caller's lock.
+// KEEPS: DEV-10
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct LockOps {

@@ -50,12 +50,14 @@ impl Home {
     /// The callout is nobody's from now on, until [`arrive`](Self::arrive).
     /// The caller holds the lock of its cpu, on no list of which it is, and
     /// whose slot does not name it.
+    // KEEPS: CINV-4
     pub fn leave(&self) {
         self.0.store(BLOCK, Ordering::Relaxed);
     }
 
     /// The callout is `cpu`'s. The caller called [`leave`](Self::leave) and
     /// holds that cpu's lock.
+    // KEEPS: CINV-4
     pub fn arrive(&self, cpu: usize) {
         if self.0.swap(cpu as u32, Ordering::Relaxed) == BLOCK_WAITED {
             // Before the lock is freed: nobody can free the callout yet.

@@ -15,6 +15,7 @@ const RUNNING: u32 = 3;
 const FINISHED: u32 = 4;
 
 /// How far the execution in a slot has come.
+// KEEPS: DEV-3
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     /// It waits for the associated lock, and can still be prevented.
@@ -61,6 +62,7 @@ impl Phase {
     }
 
     /// Softclock has the associated lock.
+    // KEEPS: CINV-9
     #[inline]
     pub fn claim(&self) -> Claim {
         match self
@@ -75,6 +77,7 @@ impl Phase {
     /// Prevents the handler; false if it is too late or was done before.
     /// Under the cpu's lock; the caller holds the associated one, or else
     /// races with softclock for the answer, which is then still the truth.
+    // KEEPS: CINV-11
     #[inline]
     #[must_use]
     pub fn cancel(&self) -> bool {
@@ -158,6 +161,7 @@ impl Slot {
 
     /// Whether it is `c` that is executed, and not one whose handler freed it
     /// and in whose memory `c` was made.
+    // KEEPS: CINV-13
     #[inline]
     pub fn names(&self, c: &Callout) -> bool {
         core::ptr::eq(self.cur, c) && c.execution.load(Ordering::Relaxed) == self.execution

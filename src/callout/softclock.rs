@@ -37,6 +37,7 @@ impl Callouts {
     #[inline]
     pub unsafe fn softclock(&self, cpu: usize, me: usize, env: &impl Env) {
         let rec = &self.cpus()[cpu];
+        // KEEPS: CINV-30
         // Only this thread can have written its own identity there.
         if rec.runner.load(Ordering::Relaxed) == me {
             Inside(self, me).refuse(cpu);
@@ -104,6 +105,7 @@ struct Pass<'a, E> {
 impl<'a, E: Env> Pass<'a, E> {
     // Executes `c`, which was just taken off the wheel. From the moment that
     // the lock is dropped it may be gone: only copies are used (CINV-12).
+    // KEEPS: CINV-12
     unsafe fn execute(
         &self,
         mut state: MutexGuard<'a, State>,
@@ -148,6 +150,7 @@ impl<'a, E: Env> Pass<'a, E> {
             pause::at(Point::HandlerExit, c);
         }
         let begin = core::mem::replace(clock, self.env.now());
+        // KEEPS: CINV-14
         if lock.is_some() && (claim == Claim::Skip || flags & CALLOUT_RETURNUNLOCKED == 0) {
             if claim == Claim::Run {
                 rec.phase.finish();
@@ -181,6 +184,7 @@ impl<'a, E: Env> Pass<'a, E> {
 
     // The end of an execution, in the order of CINV-15. `c` is a name until a
     // deferral says that it exists (CINV-13).
+    // KEEPS: CINV-13, CINV-15, CINV-16, CINV-18
     fn complete(
         &self,
         mut state: MutexGuard<'a, State>,

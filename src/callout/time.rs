@@ -43,6 +43,7 @@ pub const fn granule(date: Sbt) -> u64 {
 
 /// The first nanosecond of `granule`, rounded up: one that has slept until
 /// then finds itself in it.
+// KEEPS: CINV-28
 #[inline]
 pub const fn to_ns(granule: u64) -> u64 {
     let ns = ((granule as u128) * 1_000_000_000).div_ceil(1 << GRANULES);
@@ -66,6 +67,7 @@ pub struct Window {
 
 impl Window {
     /// The granules that begin between `date` and `date + precision / 2`.
+    // KEEPS: CINV-10
     #[inline]
     pub const fn new(date: Sbt, precision: Sbt) -> Self {
         let date = if date < 0 { 0 } else { date as u64 };
@@ -188,6 +190,7 @@ mod tests {
         }
     }
 
+    /// SHOWS: CINV-28
     #[test]
     fn a_sleeper_wakes_inside_its_granule() {
         for g in [0, 1, 2, 3, 16_383, 16_384, 1 << 30, (1 << 45) - 1] {
@@ -197,6 +200,7 @@ mod tests {
         }
     }
 
+    /// SHOWS: CINV-10
     #[test]
     fn windows_are_never_early() {
         let dates = [

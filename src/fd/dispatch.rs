@@ -34,6 +34,7 @@ impl FdTable {
     /// [`dispatch`](Self::dispatch), or a negative errno (-EINTR: a signal).
     ///
     /// Panics in a callback that dispatch runs.
+    // KEEPS: INV-80
     pub fn wait(&self, tid: usize, timeout_ns: Option<u64>) -> i32 {
         let t = self.thread(tid);
         let busy = Busy::new(t);

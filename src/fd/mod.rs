@@ -27,6 +27,8 @@
 //! # Threads without an id
 //! They may insert, delete and want events (`tid`: None). They cannot use a
 //! descriptor in the sense of `running_mask`, nor take one over.
+//!
+#![doc = include_str!("invariants.md")]
 
 mod flags;
 mod running;

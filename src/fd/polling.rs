@@ -65,6 +65,7 @@ impl FdTable {
 
     /// Closes the set of `tid`, if it has one. Updates that are still queued
     /// wait for whoever enters under that id.
+    // KEEPS: INV-78
     pub fn thread_leave(&self, tid: usize) {
         let t = self.thread(tid);
         if !t.poller.is_open() {
@@ -156,9 +157,10 @@ impl FdTable {
         }
     }
 
-    /// WINDOW: where the descriptor is not this thread's any more, its number
+    /// WINDOW(not-ours): where the descriptor is not this thread's any more, its number
     /// may be closed and reused at any moment; all that is done then is to
     /// remove it from a set that does not hold the new file.
+    // KEEPS: INV-68, INV-73
     fn program_inside(&self, t: &ThreadPoll, slot: &Slot, fd: i32, tid: usize, mine: bool) {
         let Some(record) = self.polled(t, fd) else {
             return;
@@ -239,6 +241,7 @@ impl FdTable {
     /// The kernel would not. Short of memory or watches it is asked again
     /// next turn, since an event that is never seen is worse than a busy
     /// loop; a number that is no file any more has no events.
+    // KEEPS: INV-80
     fn refused(&self, slot: &Slot, fd: i32, tid: usize, error: i32) -> u32 {
         if error == -sys::ENOMEM || error == -sys::ENOSPC {
             self.update_self(slot, fd, tid);
@@ -285,6 +288,7 @@ impl FdTable {
     /// For the child of a fork, whose only thread is `tid` or has no id: every
     /// descriptor is shared with the parent from now on, and no set is any
     /// more (INV-76, 77). 0 or a negative errno.
+    // KEEPS: INV-76
     pub fn fork_child(&self, tid: Option<usize>) -> i32 {
         let me = tid.map(|tid| (self.thread(tid), tid));
         let me = me.filter(|(t, _)| t.poller.is_open());
@@ -326,6 +330,7 @@ const fn has_missed(state: u32) -> bool {
 }
 
 /// What the reports about one life of a number carry.
+// KEEPS: INV-84
 pub(super) const fn key_of(fd: i32, life: Generation) -> u64 {
     fd as u64 | ((life as u64) << 32)
 }

@@ -112,6 +112,7 @@ const ACTIVE: u64 = bits(FD_EV_ACTIVE_RW);
 
 impl Slot {
     /// Begins a life. False where the slot is in use.
+    // KEEPS: INV-85
     #[must_use]
     pub fn arm(&self, owner: *mut c_void, iocb: Option<Iocb>, thread_mask: u64) -> bool {
         // PAIRS: reset's Release. A load of its own, since ThreadSanitizer
@@ -145,6 +146,7 @@ impl Slot {
 
     /// Gets `tid` inside if the descriptor is its own. Waits only for a
     /// takeover that is half done.
+    // KEEPS: INV-62, INV-64
     pub fn enter(&self, tid: usize) -> Enter {
         let me = 1u64 << tid;
         if self.thread_mask.load(Ordering::Relaxed) & me == 0 {
@@ -196,7 +198,7 @@ impl Slot {
                 return Leave::CloseNow(closing);
             }
         }
-        // WINDOW: the number may have begun another life; the answer is a
+        // WINDOW(left-behind): the number may have begun another life; the answer is a
         // hint whose worst effect is one update too many.
         if self.thread_mask() & me == 0 {
             Leave::Lost
@@ -211,6 +213,7 @@ impl Slot {
     /// INV-65 has deleters set a running bit first. Here who is outside needs
     /// none (rule 4), so that threads without an id delete like all others
     /// and entrants never see a deleter.
+    // KEEPS: INV-61, INV-65
     pub fn orphan(&self, tid: Option<usize>) -> Orphan {
         // PAIRS: the Release of whoever changed the state.
         let mut word = self.word.load(Ordering::Acquire);
@@ -249,6 +252,7 @@ impl Slot {
 
     /// Takes the token if the descriptor is an orphan that nobody uses:
     /// rule 2 above. Anybody may try at any time.
+    // KEEPS: INV-60
     pub fn claim(&self) -> Option<Closing> {
         // PAIRS: the Release of whoever granted the token.
         let mut word = self.word.load(Ordering::Acquire);
@@ -290,6 +294,7 @@ impl Slot {
 
     /// Makes an idle descriptor `tid`'s own, nothing active. The caller's own
     /// lock keeps it from being deleted meanwhile.
+    // KEEPS: INV-63
     pub fn takeover(&self, tid: usize, expected_owner: *mut c_void) -> Takeover {
         let me = 1u64 << tid;
         if self.owner() != expected_owner || self.running_mask() != 0 {

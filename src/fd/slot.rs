@@ -31,6 +31,7 @@ pub struct Slot {
     pub(super) iocb: AtomicPtr<c_void>,
     pub(super) owner: AtomicPtr<c_void>,
     /// State in the half that C sees first, generation in the other.
+    // KEEPS: INV-69
     pub(super) word: AtomicU64,
     _spare: [u64; 2],
 }
@@ -146,6 +147,7 @@ impl Slot {
 
     /// Sets state bits; their values before. Writes nothing when all are set
     /// already (INV-87).
+    // KEEPS: INV-87
     #[inline]
     pub fn raise(&self, state: u32) -> u32 {
         let now = self.state();
@@ -158,6 +160,7 @@ impl Slot {
     }
 
     /// Clears state bits. Writes nothing when none is set (INV-87).
+    // KEEPS: INV-87
     #[inline]
     pub fn lower(&self, state: u32) {
         if self.state() & state != 0 {
@@ -184,6 +187,7 @@ impl Slot {
     }
 
     /// Files a report in the state (INV-69, 70): the state after it.
+    // KEEPS: INV-69, INV-70, INV-81
     pub fn record(&self, evts: u32) -> u32 {
         let mut word = self.word.load(Ordering::Relaxed);
         loop {
@@ -228,5 +232,6 @@ impl Slot {
     }
 }
 
+// KEEPS: INV-83
 #[cfg(not(model))]
 const _: () = assert!(size_of::<Slot>() == 64 && align_of::<Slot>() == 64);

@@ -47,6 +47,7 @@ impl FdTable {
     /// A table for descriptors below `maxsock` and thread ids below
     /// `nbthread` (at most 64), whose threads wait with `kind`, or a negative
     /// errno.
+    // KEEPS: INV-78, INV-83
     pub fn new(maxsock: usize, nbthread: usize, kind: Kind) -> Result<Self, i32> {
         if maxsock == 0 || maxsock > i32::MAX as usize || nbthread == 0 || nbthread > 64 {
             return Err(-sys::EINVAL);
@@ -139,6 +140,7 @@ impl FdTable {
     }
 
     /// The slot of `fd`. Panics where the table does not reach.
+    // KEEPS: INV-79
     #[inline]
     pub fn slot(&self, fd: i32) -> &Slot {
         let Some(slot) = self.slot_if(fd) else {
@@ -177,6 +179,7 @@ impl FdTable {
     ///
     /// Panics where the number is out of range or in use, the owner is NULL
     /// or no thread may handle it.
+    // KEEPS: INV-85
     pub fn insert(&self, fd: i32, owner: *mut c_void, iocb: Option<Iocb>, thread_mask: u64) {
         let slot = self.slot(fd);
         assert!(
@@ -199,6 +202,7 @@ impl FdTable {
     /// waits for nobody. `tid`: the calling thread's id, if it has one.
     ///
     /// Panics where the number is out of range or not inserted.
+    // KEEPS: INV-61
     pub fn delete(&self, fd: i32, tid: Option<usize>) {
         let slot = self.slot(fd);
         assert!(
@@ -228,6 +232,7 @@ impl FdTable {
 
     /// Everything is reset before close(), which makes the number reusable at
     /// once (INV-65).
+    // KEEPS: INV-61, INV-65
     pub(super) fn close(&self, slot: &Slot, fd: i32, closing: Closing) {
         let (life, state) = (closing.life, closing.state);
         if state & FD_LINGER_RISK != 0 {
@@ -303,9 +308,10 @@ impl FdTable {
     /// The kernel keeps reporting a file that lives on elsewhere: take it out
     /// of the sets that have it (INV-77).
     ///
-    /// WINDOW: a thread may be adding it just now, or leave and close its
+    /// WINDOW(every-set): a thread may be adding it just now, or leave and close its
     /// set. The first shows as stale reports, which rebuild that set; the
     /// second makes the call fail.
+    // KEEPS: INV-77
     fn leave_every_set(&self, fd: i32, life: Generation) {
         for tid in 0..self.nbthread {
             let t = self.thread(tid);
@@ -380,6 +386,7 @@ impl FdTable {
     }
 
     /// Queues an update for each thread of `targets` that has none pending.
+    // KEEPS: INV-74
     pub(super) fn update(
         &self,
         slot: &Slot,
@@ -486,6 +493,7 @@ impl FdTable {
         let (now, nested) = match slot.enter(tid) {
             Enter::In(now) => (now, false),
             Enter::Nested(now) => (now, true),
+            // KEEPS: INV-73
             Enter::NotMine => {
                 // Make this thread's poller forget it (INV-73).
                 t.poll_skip_fd.bump();
@@ -498,6 +506,7 @@ impl FdTable {
             }
         };
         // From here on the life is pinned: is it the one that was meant?
+        // KEEPS: INV-84
         let late = life.is_some_and(|life| life != now);
         let (mut unwanted, mut asked) = (0, false);
         if late {
@@ -509,11 +518,13 @@ impl FdTable {
                 let sides = sides(state, evts);
                 // The kernel is to stop sending what is of use to nobody
                 // (INV-71).
+                // KEEPS: INV-71
                 unwanted = sides & !state;
                 // Of a hang-up and an error, which come unasked, one side is
                 // enough.
                 asked = unwanted != sides;
             }
+            // KEEPS: INV-72
             if state & FD_EV_ACTIVE_RW != 0 {
                 if let Some(iocb) = slot.iocb() {
                     // SAFETY: the caller of insert() vouched for it; the
@@ -573,6 +584,7 @@ mod tests {
 
     /// FD-36 where dispatch's own look came too early: the life changes
     /// between that and the running bit.
+    /// SHOWS: INV-84
     #[test]
     fn fd_36_a_report_that_turns_out_late_leaves_no_trace() {
         let t = FdTable::new(64, 1, Kind::Epoll).unwrap();

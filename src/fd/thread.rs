@@ -8,6 +8,7 @@ use crate::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64
 use core::ptr;
 
 /// Reports taken from the kernel at a time; never 0 (INV-79).
+// KEEPS: INV-79
 pub(super) const MAX_EVENTS: usize = 256;
 
 /// Stale registrations that a thread remembers, to tell a late report from
@@ -19,6 +20,7 @@ const NOBODY: u64 = u64::MAX;
 
 /// What a thread's set holds for a number, in one word: the directions
 /// and the life that they were asked for.
+// KEEPS: INV-68
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Polled(pub(super) u32);
 

@@ -19,6 +19,7 @@ use core::ptr;
 impl Slot {
     /// Marks an update pending for each thread of `targets`: those that had
     /// none, to whose queues the caller now adds the number.
+    // KEEPS: INV-66
     #[inline]
     pub fn mark(&self, targets: u64) -> u64 {
         // Always a read-modify-write: either the consumer, which clears its
@@ -30,6 +31,7 @@ impl Slot {
 
     /// The number is out of `tid`'s queue: clears its bit, then has `look`
     /// look at the slot.
+    // KEEPS: INV-66
     #[inline]
     pub fn serve(&self, tid: usize, look: impl FnOnce()) {
         // PAIRS: mark's: what was changed before the bit was set is seen by
@@ -76,6 +78,7 @@ impl ForeignSet {
     }
 
     /// Adds `number`.
+    // KEEPS: INV-67
     pub fn add(&self, number: usize) {
         let at = number / 64;
         assert!(at < self.len, "a descriptor number out of its set");
@@ -102,6 +105,7 @@ impl ForeignSet {
     }
 
     /// Takes every number out and hands it to `f`. For the set's owner.
+    // KEEPS: INV-67
     pub fn drain(&self, mut f: impl FnMut(usize)) {
         if self.is_empty() {
             return;

@@ -50,6 +50,7 @@ impl Sleeper {
             .0
             .compare_exchange(AWAKE, SLEEPING, Ordering::Relaxed, Ordering::Relaxed)
             .is_ok();
+        // KEEPS: CINV-27, INV-86
         // PAIRS: wake_if_asleep's and notify's fence. Either they see
         // SLEEPING, or this thread's look at its sources sees their work.
         full_fence();
@@ -65,6 +66,7 @@ impl Sleeper {
     /// For a thread that has published work in one of the target's sources.
     // KEEPS: INV-46
     pub fn wake_if_asleep(&self) -> Wake {
+        // KEEPS: CINV-27
         // PAIRS: announce's fence.
         full_fence();
         if self.0.load(Ordering::Relaxed) != SLEEPING {
@@ -74,6 +76,7 @@ impl Sleeper {
     }
 
     /// Wakes the thread, or makes its next sleep return at once.
+    // KEEPS: INV-86
     pub fn notify(&self) -> Wake {
         // PAIRS: announce's fence, awake's Acquire.
         full_fence();

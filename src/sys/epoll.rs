@@ -48,6 +48,7 @@ pub fn forget(epfd: i32, fd: i32) -> i32 {
 /// Waits for events for at most `timeout_ns` (`None`: for ever): their
 /// number, or a negative errno. Never returns before the time has passed
 /// unless something happened.
+// KEEPS: CINV-28
 pub fn wait(epfd: i32, events: &mut [Event], timeout_ns: Option<u64>) -> i32 {
     let max = events.len() as libc::c_int;
     // Whole milliseconds, no wait and for ever among them, are cheaper so.

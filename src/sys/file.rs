@@ -74,6 +74,7 @@ pub fn set_linger_reset(fd: i32) {
 }
 
 /// Closes every descriptor from `start` up.
+// KEEPS: INV-82
 pub fn close_from(start: i32) {
     let start = start.max(0) as u32;
     // SAFETY: no pointers. close_range came with Linux 5.9.
@@ -293,6 +294,7 @@ mod tests {
 
     /// INV-82 and FD-54 where there is no close_range(): whatever the limit
     /// says by now, and with more descriptors than one look at the list shows.
+    /// SHOWS: INV-82
     #[test]
     fn fd_54_closes_each_one_above_a_lowered_limit_too() {
         // SAFETY: no pointers but to locals; the child calls nothing that

@@ -18,7 +18,7 @@
 //! in the middle of an unfinished `advance` or of handling what is due.
 //!
 //! # Invariants
-//! The numbers CINV-24 to CINV-26 are those of the callout specification.
+//! Of the callouts' invariants the wheel keeps CINV-24 to CINV-26.
 //! 1. A node is on exactly one list: a slot's, the far ring, due, or waiting.
 //!    All four are known to `remove` (P-1, K-5) and count in `next` (K-4).
 //! 2. The base never goes back while the wheel holds a node (CINV-24).

@@ -203,6 +203,7 @@ fn far_ring_with_its_first_node_removed() {
     assert_eq!(b.due(u64::MAX), [far, later]);
 }
 
+/// SHOWS: CINV-24
 #[test]
 fn the_clock_does_not_go_back() {
     let mut b = Bench::new(1000);
@@ -218,6 +219,7 @@ fn the_clock_does_not_go_back() {
     assert_eq!((b.wheel.next(), b.due(4)), (Some(4), vec![i]));
 }
 
+/// SHOWS: CINV-24
 #[test]
 #[should_panic(expected = "while it holds nodes")]
 fn no_reset_under_a_node() {
@@ -240,6 +242,7 @@ fn overdue_additions_are_sorted_and_fair() {
     assert_eq!(b.pop_all(), [a, x, c, y]);
 }
 
+/// SHOWS: CINV-25
 #[test]
 fn remove_first_middle_last_everywhere() {
     // A final slot, a slot to refile, the far ring, the due list.
@@ -269,6 +272,7 @@ fn remove_first_middle_last_everywhere() {
 }
 
 /// K-2: removed after its slot was spliced away and taken again by another.
+/// SHOWS: CINV-25
 #[test]
 fn a_stale_slot_number_harms_nobody() {
     for stop in 1..300u64 {
@@ -283,6 +287,7 @@ fn a_stale_slot_number_harms_nobody() {
 }
 
 /// K-2: removed when its date, seen from now, would belong elsewhere.
+/// SHOWS: CINV-25
 #[test]
 fn a_slot_is_not_recomputed_as_time_passes() {
     for delay in [200, 1_100, 9_001, 70_007, (1 << 20) | 1, 1 << 36] {
@@ -363,6 +368,7 @@ fn budget_nought_still_moves() {
     assert_eq!(b.pop_all(), [i]);
 }
 
+/// SHOWS: CINV-26
 #[test]
 fn cancel_of_the_soonest() {
     let mut b = Bench::new(0);
@@ -378,6 +384,7 @@ fn cancel_of_the_soonest() {
 }
 
 /// K-4: an overdue addition is the next thing to happen.
+/// SHOWS: CINV-26
 #[test]
 fn overdue_counts_as_next() {
     let mut b = Bench::new(500);

@@ -88,6 +88,7 @@ impl Wheel {
     }
 
     /// Moves the base of an empty wheel anywhere, also back.
+    // KEEPS: CINV-24
     pub fn reset(&mut self, now: u64) {
         if self.len != 0 {
             panic!("a timing wheel is reset while it holds nodes");
@@ -137,6 +138,7 @@ impl Wheel {
     ///
     /// # Safety
     /// As [`add`](Self::add), except that `node` is in this wheel.
+    // KEEPS: CINV-25
     #[inline]
     pub unsafe fn remove(&mut self, node: *mut Node) {
         self.len -= 1;
@@ -301,6 +303,7 @@ impl Wheel {
 
     /// The first date at which [`advance`](Self::advance) makes something
     /// due; the base if something is due already or it is unfinished.
+    // KEEPS: CINV-26
     #[inline]
     #[expect(clippy::should_implement_trait, reason = "a date, not an element")]
     pub fn next(&mut self) -> Option<u64> {
@@ -376,6 +379,7 @@ impl Wheel {
     }
 
     /// The slot's ring became empty.
+    // KEEPS: CINV-25
     #[inline]
     fn vacate(&mut self, slot: u16) {
         let word = slot as usize / 64;

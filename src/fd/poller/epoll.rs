@@ -109,6 +109,7 @@ impl Poller for Epoll {
         0
     }
 
+    // KEEPS: INV-76
     fn renew_in_child(&self) -> i32 {
         let new = epoll::create();
         if new < 0 {
