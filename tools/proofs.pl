@@ -353,7 +353,7 @@ sub engines {
 	}
 	my $page = '';
 	for my $engine (@order) {
-		$page .= "### " . ucfirst($engine =~ tr/_/ /r) . "\n\n" . table('invariant', 'kept by', 'models', 'other tests', 'mutants');
+		$page .= "### `src/$engine/`\n\n" . table('invariant', 'kept by', 'models', 'other tests', 'mutants');
 		for (@{ $of{$engine} }) {
 			my @cells = $_->{none} ? (($_->{text} =~ /(Nothing keeps it.*)/)[0], '', '', '')
 				: (places(@{ $kept{ $_->{id} } // [] }), cells($_->{id}));
