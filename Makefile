@@ -335,6 +335,12 @@ fd-stress: $(BUILD)/c-tests/stress/fd
 	$(call say,RUN,$<)
 	$(Q)$(STAGE_ENV) TSAN_OPTIONS="halt_on_error=1 $$TSAN_OPTIONS" $< $(FD_SECONDS)
 
+HOURS ?= 1
+.PHONY: soak
+soak: $(EXAMPLES) ## the proxy for HOURS (1) among killed servers, rude clients and its own successors (not part of check)
+	$(Q)tools/deps.sh soak
+	$(Q)$(STAGE_ENV) HOURS=$(HOURS) c-tests/soak/soak.sh
+
 # --- the rest --------------------------------------------------------------
 
 BENCHES := $(patsubst benches/%.c,$(BUILD)/benches/%,$(wildcard benches/*.c))

@@ -102,7 +102,8 @@ static const char usage[] =
 	"  --admin ADDR:PORT     or the path of a unix socket: answers 'help'\n"
 	"  --help, --version\n"
 	"ADDR is an IPv4 address, an [IPv6] address, a host name, or empty for any. TIME takes us, ms, s, m, h or d;\n"
-	"a plain number is in milliseconds. SIGTERM and SIGUSR1 stop softly, a second signal stops at once.\n";
+	"a plain number is in milliseconds. SIGTERM and SIGUSR1 stop softly, a second signal stops at once. A successor that\n"
+	"listens at the same address takes over: start it, then stop this one.\n";
 
 /* Every mistake on the command line ends here: one line, status 2. */
 #define refuse(...) (fprintf(stderr, "proxy: " __VA_ARGS__), fputs(" (see --help)\n", stderr), exit(2))
@@ -1001,6 +1002,8 @@ static int listener_bind(struct listener *l)
 	if (family == AF_UNIX && stat(l->at.name, &st) == 0 && S_ISSOCK(st.st_mode))
 		unlink(l->at.name);     /* a previous process left it */
 	setsockopt(l->fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	if (!l->is_admin)               /* a successor listens there too, before this process is told to stop */
+		setsockopt(l->fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one));
 	if (family == AF_INET6)
 		setsockopt(l->fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
 	if (bind(l->fd, addr, l->at.len) < 0 || listen(l->fd, 4096) < 0)

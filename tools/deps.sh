@@ -1,6 +1,6 @@
 #!/bin/sh
-# deps.sh run|check|bench|fuzz: sees that the programs which `make run`, `make check`,
-# `make bench` or `make fuzz` needs are there. Installs Debian's packages where it may, else
+# deps.sh run|check|bench|fuzz|soak|coverage: sees that the programs which `make run`, `make check`,
+# `make bench` and so on need are there. Installs Debian's packages where it may, else
 # says which. A benchmark does without a peer.
 set -u
 wants=
@@ -12,8 +12,9 @@ bench)
 	wants='libev libevent libuv libdpdk liburcu uthash jemalloc mimalloc tcmalloc strace'
 	;;
 fuzz) needs='gcc g++ make cargo pkg-config' ;;
+soak) needs='gcc make cargo pkg-config curl perl nginx' ;;
 *)
-	echo "usage: deps.sh run|check|bench|fuzz" >&2
+	echo "usage: deps.sh run|check|bench|fuzz|soak|coverage" >&2
 	exit 2
 	;;
 esac
