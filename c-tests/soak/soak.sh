@@ -36,7 +36,7 @@ fail() {
 }
 
 duration=$(perl -e 'printf "%d", $ARGV[0] * 3600' "$HOURS")
-[ "$duration" -ge 30 ] || fail "HOURS=$HOURS: at least half a minute (0.01) is needed"
+[ "$duration" -ge 180 ] || fail "HOURS=$HOURS: memory needs three minutes (0.05) to settle"
 step=$((duration / 200)) && [ "$step" -ge 1 ] || step=1
 [ "$step" -le 10 ] || step=10
 echo "soak: $duration s, SEED=$SEED, $CLIENTS clients, $THREADS threads${PLANT:+, PLANT=$PLANT}"
