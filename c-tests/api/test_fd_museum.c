@@ -180,7 +180,11 @@ long any_syscall(long number, long a, long b, long c, long d, long e, long f) __
 
 long any_syscall(long number, long a, long b, long c, long d, long e, long f)
 {
-	long rc = real_syscall(number, a, b, c, d, e, f);
+	long rc;
+
+	if (!real_syscall)              /* another library is constructed first, and maps memory */
+		find_syscall();
+	rc = real_syscall(number, a, b, c, d, e, f);
 
 	if (number == SYS_epoll_ctl) {
 		atomic_fetch_add(&refused_ctls, rc < 0);
