@@ -126,6 +126,30 @@ with_origin() {
 	done
 }
 
+@test "a successor on the same port takes over, and nobody notices" {
+	start_nginx a "$origin_port"
+	local shared
+	shared=$(free_port)
+	start_proxy --backend "127.0.0.1:$origin_port" --listen "127.0.0.1:$shared" --grace 20s
+	"$requests" 127.0.0.1 "$shared" /small 20 5 0 7 >"$dir/requests" 3>&- &
+	helper_pid=$!
+	for _ in 1 2 3; do
+		sleep 0.5
+		local old_pid=$proxy_pid old_log=$dir/old.log
+		mv "$dir/proxy.log" "$old_log"
+		start_proxy --backend "127.0.0.1:$origin_port" --listen "127.0.0.1:$shared" --grace 20s
+		kill -TERM "$old_pid"
+		wait "$old_pid"
+		grep "left: pool_bytes=0 fds=0 tasks=0" "$old_log"
+	done
+	wait "$helper_pid"
+	helper_pid=''
+	cat "$dir/requests"
+	grep " refused=0 lost=0" "$dir/requests"
+	[ "$(field CumConns)" -gt 0 ]
+	stop_proxy
+}
+
 @test "what remains after the grace time is closed and logged; SIGUSR1 stops too" {
 	with_origin --grace 500ms
 	"$idle" "$host" "$port" 20 10 >"$dir/idle" 3>&- &
