@@ -285,16 +285,16 @@ check-valgrind: $(C_PROGRAMS) $(EXAMPLES) ## C tests and proxy under valgrind's 
 
 # cargo-fuzz wants the compiler's unstable sanitizer flags, as SANITIZE does. New
 # inputs go to build/fuzz/; those that are worth keeping, to fuzz/corpus/ by hand.
-FUZZ_SECONDS ?= 600
+MINUTES ?= 10
 FUZZ_TARGETS := $(patsubst fuzz/fuzz_targets/%.rs,%,$(wildcard fuzz/fuzz_targets/*.rs))
 .PHONY: fuzz
-fuzz: ## feeds the parsers with anything, FUZZ_SECONDS (600) each (not part of check)
+fuzz: ## feeds the parsers with anything, MINUTES (10) each (not part of check)
 	$(Q)tools/deps.sh fuzz
 	$(Q)for target in $(FUZZ_TARGETS); do \
 		mkdir -p build/fuzz/corpus/$$target build/fuzz/found/$$target; \
 		RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Cunsafe-allow-abi-mismatch=sanitizer \
 			$(CARGO) fuzz run --target-dir $(abspath $(CARGO_TARGET_DIR))/fuzz $$target \
-			build/fuzz/corpus/$$target fuzz/corpus/$$target -- -max_total_time=$(FUZZ_SECONDS) \
+			build/fuzz/corpus/$$target fuzz/corpus/$$target -- -max_total_time=$$(($(MINUTES) * 60)) \
 			-artifact_prefix=build/fuzz/found/$$target/ -max_len=512 -print_final_stats=1 || exit 1; \
 	done
 
