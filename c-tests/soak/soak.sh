@@ -213,4 +213,4 @@ dir=$relieved_dir proxy_pid=$relieved
 stop_proxy > "$root/end2" || fail "the last successor ended badly"
 relieved=''
 cat "$root"/*/proxy.log > "$root/log"
-exec perl "$soak/verdict.pl" "$root" "$CLIENTS"
+perl "$soak/verdict.pl" "$root" "$CLIENTS"
