@@ -4,6 +4,7 @@
 use super::catalog::{self, Info, TYPES};
 use super::head::Head;
 use super::key::{SMP_T_BIN, SMP_T_IPV4, SMP_T_IPV6, SMP_T_SINT, SMP_T_STR};
+use super::line::MAX_SIZE;
 use super::readers::Readers;
 use super::table::{Env, Table};
 use crate::sync::atomic::{AtomicPtr, Ordering};
@@ -71,7 +72,7 @@ impl Tables {
             return Err(Fault::Again);
         }
         let expire = t.expire.load(Ordering::Relaxed);
-        if expire < 0 || t.size.load(Ordering::Relaxed) > i32::MAX as u32 {
+        if expire < 0 || u64::from(t.size.load(Ordering::Relaxed)) > MAX_SIZE {
             return Err(Fault::Bounds);
         }
         if t.size.load(Ordering::Relaxed) == 0 {
