@@ -59,8 +59,8 @@ static void must_be_shared(void *take)
 START_TEST(T_9_the_ready_made_locks)
 {
 	struct callout c;
-	void *(*take)(void *) = _i < 2 ? try_mutex : _i < 6 ? try_read : try_spin;
-	int shared = _i == 4 || _i == 5;
+	void *(*take)(void *) = _i < 2 || _i == 8 ? try_mutex : _i < 6 || _i > 8 ? try_read : try_spin;
+	int shared = _i == 4 || _i == 5 || _i == 10;
 
 	start(1);
 	pthread_spin_init(&spin, PTHREAD_PROCESS_PRIVATE);
@@ -86,8 +86,17 @@ START_TEST(T_9_the_ready_made_locks)
 	case 6:
 		keel_callout_init_lock(&c, &keel_lock_spin, (void *)&spin, 0);
 		break;
-	default: /* the same once more by trying */
+	case 7: /* and once more by trying */
 		keel_callout_init_lock(&c, &keel_lock_spin, (void *)&spin, CALLOUT_TRYLOCK);
+		break;
+	case 8:
+		keel_callout_init_lock(&c, &keel_lock_mutex, &mutex, CALLOUT_TRYLOCK);
+		break;
+	case 9:
+		keel_callout_init_lock(&c, &keel_lock_rwlock, &rwlock, CALLOUT_TRYLOCK);
+		break;
+	default:
+		keel_callout_init_lock(&c, &keel_lock_rwlock_shared, &rwlock, CALLOUT_TRYLOCK);
 	}
 	arm_now(&c, shared ? must_be_shared : must_be_taken, (void *)take, 0);
 	pass();
@@ -348,7 +357,7 @@ int main(void)
 	TCase *locks = tcase_create("locks");
 
 	tcase_set_timeout(locks, 40);
-	tcase_add_loop_test(locks, T_9_the_ready_made_locks, 0, 8);
+	tcase_add_loop_test(locks, T_9_the_ready_made_locks, 0, 11);
 	tcase_add_test(locks, T_9_readers_share);
 	tcase_add_test(locks, T_9_writers_do_not);
 	tcase_add_loop_test(locks, T_9_locks_balance, 0, 4);
