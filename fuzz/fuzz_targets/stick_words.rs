@@ -31,7 +31,7 @@ fn split(word: &[u8]) -> Option<(Option<u128>, &str)> {
     let value = str::from_utf8(digits).unwrap();
     // More digits than these, without zeros in front, fit nowhere.
     let value = match value.trim_start_matches('0') {
-        long if long.len() > 30 => None,
+        long if long.len() > 25 => None,
         "" if value.is_empty() => return None,
         "" => Some(0),
         short => short.parse().ok(),
@@ -43,7 +43,7 @@ fn numbers(word: &[u8]) {
     let parts = split(word);
     let expect = |scale: &dyn Fn(&str, u128) -> Option<u128>, max: u128| {
         let (value, unit) = parts?;
-        let value = scale(unit, value.unwrap_or(1 << 100))?;
+        let value = scale(unit, value.unwrap_or(1 << 90))?;
         (value <= max).then_some(value)
     };
     let in_ms = |unit: &str, value: u128| match unit {
