@@ -55,6 +55,17 @@ RUST_ENV  := CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)
 SO_DEFS   := -Wl,-z,defs
 endif
 
+# COVERAGE=1, for make coverage: counts what is executed, below build/coverage. The
+# counters live in files that all processes share, so that those which die count too.
+ifneq ($(COVERAGE),)
+BUILD     := build/coverage
+HOST      := $(shell $(CARGO) -vV | sed -n 's/^host: //p')
+RUST_ENV  := CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/coverage \
+	RUSTFLAGS='-Cinstrument-coverage -Cllvm-args=-runtime-counter-relocation'
+RUST_ARGS := --target $(HOST)
+SO_DEFS   += -Wl,-z,nostart-stop-gc
+endif
+
 # DEBUG=1: with debug assertions, below build/debug. PAUSE=1, for the tests in
 # c-tests/pause: the pause points too, below build/pause.
 ifneq ($(DEBUG)$(PAUSE),)
@@ -334,6 +345,17 @@ timer-stress: $(BUILD)/c-tests/stress/task_timers
 fd-stress: $(BUILD)/c-tests/stress/fd
 	$(call say,RUN,$<)
 	$(Q)$(STAGE_ENV) TSAN_OPTIONS="halt_on_error=1 $$TSAN_OPTIONS" $< $(FD_SECONDS)
+
+.PHONY: coverage covered
+coverage: ## which lines of src/ the C and Rust tests execute; FILE=src/…: after that, those they do not (not part of check)
+ifeq ($(FILE),)
+	$(Q)tools/deps.sh coverage
+	$(Q)$(MAKE) --no-print-directory COVERAGE=1 covered
+endif
+	@perl tools/coverage.pl build/coverage/lcov $(FILE)
+
+covered: $(C_PROGRAMS)
+	$(Q)$(STAGE_ENV) tools/coverage.sh $(abspath $(BUILD)) $(C_RUNS)
 
 HOURS ?= 1
 .PHONY: soak

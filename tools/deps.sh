@@ -13,6 +13,7 @@ bench)
 	;;
 fuzz) needs='gcc g++ make cargo pkg-config' ;;
 soak) needs='gcc make cargo pkg-config curl perl nginx' ;;
+coverage) needs='gcc make cargo pkg-config perl check libuv llvm' ;;
 *)
 	echo "usage: deps.sh run|check|bench|fuzz|soak|coverage" >&2
 	exit 2
@@ -29,6 +30,7 @@ is_there() {
 	uthash) echo '#include <uthash.h>' | ${CC:-cc} -E -x c - ;;
 	rustfmt) "${CARGO:-cargo}" fmt --version ;;
 	clippy) "${CARGO:-cargo}" clippy --version ;;
+	llvm) "$(dirname "$0")/llvm.sh" ;;
 	jemalloc) shared libjemalloc.so.2 ;;
 	mimalloc) shared libmimalloc.so.2 || shared libmimalloc.so.3 ;;
 	tcmalloc) shared libtcmalloc_minimal.so.4 ;;
@@ -50,6 +52,7 @@ package() {
 	gcc) echo 'gcc libc6-dev' ;;
 	clippy) echo rust-clippy ;;
 	libuv) echo libuv1-dev ;;
+	llvm) echo "llvm-$("$(dirname "$0")/llvm.sh" version)" ;;
 	jemalloc) echo libjemalloc2 ;;
 	mimalloc) first_of libmimalloc3 libmimalloc2.0 ;;
 	tcmalloc) first_of libtcmalloc-minimal4t64 libtcmalloc-minimal4 ;;
