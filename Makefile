@@ -177,7 +177,7 @@ serve: ## starts the example proxy and leaves it running
 # as one test that failed.
 JOBS   ?= $(shell nproc)
 SUITES := check-valgrind check-tsan check-loom check-asan check-lint check-proofs check-shuttle check-rust check-c \
-	check-e2e check-pause check-headers check-compile check-install
+	check-e2e check-pause check-headers check-compile check-cxx check-install
 .PHONY: $(SUITES) proofs
 
 check: ## every test; the last line adds them up
@@ -224,8 +224,11 @@ orderings: ## takes away each ordering in turn, and sees models or ThreadSanitiz
 check-headers: $(BUILD)/whole.a ## include/keel/ is what src/abi/ says
 	$(Q)tools/suite.sh $@ tools/headers.sh $(BUILD)/include/keel include/keel
 
-check-compile: $(INSTALLED) ## every header alone, as C and C++
-	$(Q)$(STAGE_ENV) tools/suite.sh $@ c-tests/compile/headers.sh
+check-compile: $(INSTALLED) ## every header alone, as C
+	$(Q)$(STAGE_ENV) tools/suite.sh $@ c-tests/compile/headers.sh c
+
+check-cxx: $(INSTALLED) ## every header alone, as C++, and the engines from a program in C++
+	$(Q)$(STAGE_ENV) tools/suite.sh $@ sh -c 'c-tests/compile/headers.sh c++; tools/scripts.sh c-tests/cxx/run.sh'
 
 check-install: $(INSTALLED) ## exports, pkg-config, versions, the README's program
 	$(Q)$(STAGE_ENV) tools/suite.sh $@ tools/scripts.sh c-tests/install/*.sh
@@ -253,7 +256,12 @@ POLLS  := test_fd% $(if $(SANITIZE),,test_adversity test_runtime test_task test_
 C_RUNS := $(C_PROGRAMS) --poll $(filter $(addprefix $(BUILD)/c-tests/api/,$(POLLS)),$(C_PROGRAMS))
 
 check-c: $(C_PROGRAMS) ## the C tests
-	$(Q)$(STAGE_ENV) tools/suite.sh $@ tools/programs.sh $(C_RUNS)
+	$(Q)$(STAGE_ENV) tools/suite.sh $(or $(SUITE),$@) tools/programs.sh $(C_RUNS)
+
+CROSS ?= arm64
+.PHONY: check-cross
+check-cross: ## the C tests for CROSS (arm64; armhf, i386, riscv64) under qemu, in a Debian 13 below build/ (as root; not part of check)
+	$(Q)tools/cross.sh $(CROSS)
 
 PAUSE_PROGRAMS := $(patsubst c-tests/%.c,$(BUILD)/c-tests/%,$(wildcard c-tests/pause/*.c c-tests/api/test_callout*.c))
 check-pause: ## callout tests with debug assertions, and those that hold threads at pause points

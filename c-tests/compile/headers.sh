@@ -1,20 +1,22 @@
 #!/bin/sh
-# headers.sh: every installed header compiles alone, and twice, as C and C++,
+# headers.sh c|c++: every installed header compiles alone, and twice, as that language,
 # with every warning an error. So do the programs beside this script.
 set -u
+language=$1
 here=$(dirname "$0")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 result=0
 
 compilers() {
-	for std in c99 c11 c17; do
-		echo "${CC:-cc} -x c -std=$std"
-		if command -v clang > /dev/null; then echo "clang -x c -std=$std"; fi
-	done
-	for std in c++11 c++17 c++20; do
-		echo "${CXX:-c++} -x c++ -std=$std"
-		if command -v clang++ > /dev/null; then echo "clang++ -x c++ -std=$std"; fi
+	if [ "$language" = c ]; then
+		standards="c99 c11 c17" known="${CC:-cc} clang"
+	else
+		standards="c++11 c++17 c++20" known="${CXX:-c++} clang++"
+	fi
+	for compiler in $known; do
+		command -v "$compiler" > /dev/null || continue
+		for std in $standards; do echo "$compiler -x $language -std=$std"; done
 	done
 }
 
