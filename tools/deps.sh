@@ -1,5 +1,5 @@
 #!/bin/sh
-# deps.sh run|check|bench|fuzz|soak|coverage: sees that the programs which `make run`, `make check`,
+# deps.sh run|check|bench|fuzz|cross|soak|coverage: sees that the programs which `make run`, `make check`,
 # `make bench` and so on need are there. Installs Debian's packages where it may, else
 # says which. A benchmark does without a peer.
 set -u
@@ -12,10 +12,11 @@ bench)
 	wants='libev libevent libuv libdpdk liburcu uthash jemalloc mimalloc tcmalloc strace'
 	;;
 fuzz) needs='gcc g++ make cargo pkg-config' ;;
+cross) needs='cargo debootstrap debian-archive-keyring' ;;
 soak) needs='gcc make cargo pkg-config curl perl nginx' ;;
 coverage) needs='gcc make cargo pkg-config perl check libuv llvm' ;;
 *)
-	echo "usage: deps.sh run|check|bench|fuzz|soak|coverage" >&2
+	echo "usage: deps.sh run|check|bench|fuzz|cross|soak|coverage" >&2
 	exit 2
 	;;
 esac
@@ -27,6 +28,7 @@ is_there() {
 	cargo) command -v "${CARGO:-cargo}" ;;
 	check | libevent | libuv | libdpdk | liburcu) ${PKG_CONFIG:-pkg-config} --exists "$1" ;;
 	libev) echo '#include <ev.h>' | ${CC:-cc} -E -x c - ;;
+	debian-archive-keyring) [ -e /usr/share/keyrings/$1.gpg ] ;;
 	uthash) echo '#include <uthash.h>' | ${CC:-cc} -E -x c - ;;
 	rustfmt) "${CARGO:-cargo}" fmt --version ;;
 	clippy) "${CARGO:-cargo}" clippy --version ;;

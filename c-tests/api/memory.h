@@ -3,6 +3,7 @@
 #ifndef MEMORY_H
 #define MEMORY_H
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -22,6 +23,22 @@ static inline int checked(void)
 #endif
 	return under_valgrind();
 }
+
+/* Under qemu's emulation of a program, as in `make check-cross`: it ignores the limit of memory,
+ * has a thread of its own, and what it runs cannot exec its like. */
+static inline int emulated(void)
+{
+	const char *runner = getenv("RUNNER");
+
+	return runner && strstr(runner, "qemu");
+}
+
+/* Leaves a test that cannot be told from a failure there, and says so. */
+#define NOT_UNDER_QEMU(why) \
+	if (emulated()) { \
+		printf("ok %s # skip under qemu: %s\n", __func__, why); \
+		return; \
+	}
 
 /* Takes all memory that <limit> leaves, down to the smallest pieces. */
 static inline void *take_all_memory(struct rlimit *now)
