@@ -177,7 +177,7 @@ serve: ## starts the example proxy and leaves it running
 # as one test that failed.
 JOBS   ?= $(shell nproc)
 SUITES := check-valgrind check-tsan check-loom check-asan check-lint check-proofs check-shuttle check-rust check-c \
-	check-e2e check-pause check-headers check-compile check-cxx check-install
+	check-e2e check-pause check-headers check-compile check-cxx check-abi check-install
 .PHONY: $(SUITES) proofs
 
 check: ## every test; the last line adds them up
@@ -229,6 +229,15 @@ check-compile: $(INSTALLED) ## every header alone, as C
 
 check-cxx: $(INSTALLED) ## every header alone, as C++, and the engines from a program in C++
 	$(Q)$(STAGE_ENV) tools/suite.sh $@ sh -c 'c-tests/compile/headers.sh c++; tools/scripts.sh c-tests/cxx/run.sh'
+
+# deps.sh has abigail-tools where it may: without them, and on other processors than x86-64,
+# symbols, sizes and constants are compared all the same.
+check-abi: $(INSTALLED) ## the binary interface is what abi/ says, and that a change would show
+	$(Q)$(STAGE_ENV) tools/suite.sh $@ sh -c 'tools/abi.sh check abi; tools/scripts.sh c-tests/abi/*.sh'
+
+.PHONY: abi
+abi: $(INSTALLED) ## writes abi/ anew, where the interface was meant to change
+	$(Q)$(STAGE_ENV) tools/abi.sh write abi
 
 check-install: $(INSTALLED) ## exports, pkg-config, versions, the README's program
 	$(Q)$(STAGE_ENV) tools/suite.sh $@ tools/scripts.sh c-tests/install/*.sh

@@ -1,12 +1,15 @@
 #!/bin/sh
 # deps.sh run|check|bench|fuzz|cross|soak|coverage: sees that the programs which `make run`, `make check`,
-# `make bench` and so on need are there. Installs Debian's packages where it may, else
-# says which. A benchmark does without a peer.
+# `make bench` and so on need are there. Installs Debian's packages where it may,
+# else says which. What is only wanted, a benchmark's peer for instance, may lack.
 set -u
 wants=
 case ${1:-} in
 run) needs='gcc make cargo pkg-config wrk curl' ;;
-check) needs='gcc g++ make cargo rustfmt clippy pkg-config wrk curl perl check libuv bats nginx valgrind' ;;
+check)
+	needs='gcc g++ make cargo rustfmt clippy pkg-config wrk curl perl check libuv bats nginx valgrind'
+	wants='abidiff'
+	;;
 bench)
 	needs='gcc make cargo pkg-config'
 	wants='libev libevent libuv libdpdk liburcu uthash jemalloc mimalloc tcmalloc strace'
@@ -53,6 +56,7 @@ package() {
 	nginx) echo nginx-light ;;
 	gcc) echo 'gcc libc6-dev' ;;
 	clippy) echo rust-clippy ;;
+	abidiff) echo abigail-tools ;;
 	libuv) echo libuv1-dev ;;
 	llvm) echo "llvm-$("$(dirname "$0")/llvm.sh" version)" ;;
 	jemalloc) echo libjemalloc2 ;;
