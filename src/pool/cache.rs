@@ -53,13 +53,15 @@ pub(super) struct Cache {
     charged: Cell<u32>,
 }
 
-const WORD: usize = size_of::<usize>();
-const _: () = assert!(offset_of!(Cache, hot) == 0);
-const _: () = assert!(offset_of!(Cache, slots) == WORD);
-const _: () = assert!(offset_of!(Cache, top) == 2 * WORD);
-const _: () = assert!(offset_of!(Cache, floor) == 2 * WORD + 4);
-const _: () = assert!(offset_of!(Cache, ceil) == 2 * WORD + 8);
-const _: () = assert!(offset_of!(Cache, stamp) == 2 * WORD + 12);
+const _: () = {
+    const WORD: usize = size_of::<usize>();
+    assert!(offset_of!(Cache, hot) == 0);
+    assert!(offset_of!(Cache, slots) == WORD);
+    assert!(offset_of!(Cache, top) == 2 * WORD);
+    assert!(offset_of!(Cache, floor) == 2 * WORD + 4);
+    assert!(offset_of!(Cache, ceil) == 2 * WORD + 8);
+    assert!(offset_of!(Cache, stamp) == 2 * WORD + 12);
+};
 
 impl Cache {
     /// Objects inside; a foreign thread may see a slightly wrong number.
