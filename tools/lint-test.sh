@@ -11,7 +11,7 @@ result=0
 breach() {
 	rm -rf "$work/tree"
 	mkdir -p "$work/tree"
-	cp -r src build.rs "$work/tree/"
+	cp -r src build.rs Makefile "$work/tree/"
 	mkdir -p "$work/tree/$(dirname "$2")"
 	printf '%b\n' "$3" > "$work/tree/$2"
 	fired=$("$tools/lint.sh" --rules "$work/tree" | sed -n 's/^not ok \([a-z-]*\):.*/\1/p' | tr '\n' ' ')
@@ -27,7 +27,8 @@ breach() {
 harmless() {
 	rm -rf "$work/tree"
 	mkdir -p "$work/tree"
-	cp -r src build.rs "$work/tree/"
+	cp -r src build.rs Makefile "$work/tree/"
+	mkdir -p "$work/tree/$(dirname "$1")"
 	printf '%b\n' "$2" > "$work/tree/$1"
 	if "$tools/lint.sh" --rules "$work/tree" > "$work/out"; then
 		echo "ok lint lets pass: $2"
@@ -58,6 +59,8 @@ breach thread-rule src/abi/x.rs '/// Says nothing.\n#[unsafe(no_mangle)]\npub un
 breach thread-rule src/abi/x.rs '/// Any thread, but not in the fixed words.\n#[unsafe(no_mangle)]\n#[inline(never)]\npub unsafe extern "C" fn f() {}'
 breach nothing-unfinished src/pool/x.rs "fn f() { to""do!() }"
 breach nothing-unfinished tests/x.rs "#[ign""ore]"
+breach workflows .github/workflows/x.yml 'jobs:\n  a:\n    steps:\n      - run: make chekc'
+breach workflows .github/workflows/x.yml '        target:\n          - lint\n          - soaked HOURS=1'
 breach no-machine-paths docs/x.md 'See /ho''me/me/keel.'
 
 harmless src/sys/x.rs 'extern "C" fn entry(arg: *mut c_void) -> *mut c_void {'
@@ -66,5 +69,6 @@ harmless src/pool/x.rs '/// Unlike libc::malloc, or crate::task.'
 harmless src/abi/x.rs 'pub fn f(_: *mut libc::FILE, _: libc::pid_t) {}'
 harmless src/abi/x.rs '/// Opens it.\n///\n/// *any thread*\n#[unsafe(no_mangle)]\npub unsafe extern "C" fn f() {}'
 harmless src/task/x.rs 'use crate::{pool::Pool, sync::{atomic, Mutex}};'
+harmless .github/workflows/x.yml '      - run: make check V=1'
 harmless src/fd/x.rs '#[cfg(test)]\nmod tests {\n    use std::vec::Vec;\n    extern "C" fn f() {}\n}'
 exit $result

@@ -116,6 +116,24 @@ sources=$(find src tests benches build.rs examples c-tests -type f \( -name '*.r
 grep -nE '\b(todo|unimplemented)!|#\[ignore|\b(TODO|FIXME|XXX)\b' $sources |
 	rule nothing-unfinished 'finish it, or leave it out and say so'
 
+# A workflow is a way to call make, in a step or as a matrix' target.
+if [ -d .github/workflows ]; then
+	targets=" $(sed -n 's/^\([a-z0-9-]*\):.*## .*/\1/p' Makefile | tr '\n' ' ')"
+	for file in .github/workflows/*.yml; do
+		awk '
+			/^ *target:$/ { list = 1; next }
+			list && /^ *- / { print $2; next }
+			{ list = 0 }
+			/^ *- run: make / { for (i = 4; i <= NF; i++) if ($i !~ /=|\$|\{|\}|matrix/) print $i }' "$file" |
+			while read -r target; do
+				case $targets in
+				*" $target "*) ;;
+				*) echo "$file: make $target" ;;
+				esac
+			done
+	done
+fi | rule workflows 'the Makefile has no such target'
+
 # This pattern must not find itself.
 find . -type f ! -path './.git/*' ! -path './target/*' ! -path './build/*' ! -name .git ! -name Cargo.lock -print0 |
 	xargs -0 grep -InE '(^|[^[:alnum:]_.])/([h]ome|[r]oot|[w]ork)/|/tmp/[t]arget' |
