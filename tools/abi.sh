@@ -99,6 +99,9 @@ fi
 
 # --- comparison ---
 
+# Behind a pointer to the system's own types stands another glibc.
+printf '[suppress_type]\n name_regexp = ^(_IO_|__pthread|pthread_)\n' > "$work/system"
+
 result=0
 for record in $records; do
 	if diff -u "$dir/$record" "$work/abi/$record" > "$work/diff"; then
@@ -111,7 +114,7 @@ for record in $records; do
 done
 if [ $abi = no ]; then
 	echo "ok abi/1.0.abi # skip wants x86-64 and abidiff (abigail-tools)"
-elif abidiff "$dir/1.0.abi" "$work/abi/1.0.abi" > "$work/diff"; then
+elif abidiff --suppressions "$work/system" "$dir/1.0.abi" "$work/abi/1.0.abi" > "$work/diff"; then
 	echo "ok abi/1.0.abi"
 else
 	cat "$work/diff"

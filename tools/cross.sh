@@ -110,7 +110,7 @@ result=0
 for arch; do
 	name "$arch"
 	# No library of another architecture suits, and qemu does what the kernel would.
-	inside CK_TIMEOUT_MULTIPLIER=10 make -C /keel --no-print-directory check-c BUILD="build/$arch" RUST_ARGS="--target $triple" \
+	inside CK_TIMEOUT_MULTIPLIER=20 make -C /keel --no-print-directory check-c BUILD="build/$arch" RUST_ARGS="--target $triple" \
 		CC="$gcc-gcc" AR="$gcc-ar" LD="$gcc-ld" OBJCOPY="$gcc-objcopy" \
 		PKG_CONFIG="env PKG_CONFIG_LIBDIR=/usr/lib/$gcc/pkgconfig:/usr/share/pkgconfig pkg-config" \
 		RUNNER="$qemu" SUITE="check-cross-$arch" V="${V:-0}" || result=1
