@@ -269,7 +269,7 @@ check-c: $(C_PROGRAMS) ## the C tests
 
 CROSS ?= arm64
 .PHONY: check-cross
-check-cross: ## the C tests for CROSS (arm64; armhf, i386, riscv64) under qemu, in a Debian 13 below build/ (as root; not part of check)
+check-cross: ## the C tests for CROSS (arm64; riscv64) under qemu, in a Debian 13 below build/ (as root; not part of check)
 	$(Q)tools/cross.sh $(CROSS)
 
 PAUSE_PROGRAMS := $(patsubst c-tests/%.c,$(BUILD)/c-tests/%,$(wildcard c-tests/pause/*.c c-tests/api/test_callout*.c))

@@ -2,7 +2,8 @@
 # cross.sh ARCH…: builds keel for other processors, and runs its C suite there under
 # qemu. Compilers, foreign libraries and emulators are those of a Debian 13 of their own
 # below build/cross, since rustup has no part in this and Debian's Rust has a standard
-# library for each of its processors. An ARCH is one of Debian's: arm64, armhf, i386, riscv64.
+# library for each of its processors. An ARCH is one of Debian's: arm64, riscv64
+# (the library is for 64 bits: its layouts are asserted, and elsewhere it does not compile).
 set -eu
 here=$PWD
 tree=$here/build/cross/debian
@@ -26,10 +27,8 @@ fi
 name() {
 	case $1 in
 	arm64) triple=aarch64-unknown-linux-gnu gcc=aarch64-linux-gnu qemu=qemu-aarch64 ;;
-	armhf) triple=armv7-unknown-linux-gnueabihf gcc=arm-linux-gnueabihf qemu=qemu-arm ;;
-	i386) triple=i686-unknown-linux-gnu gcc=i686-linux-gnu qemu=qemu-i386 ;;
 	riscv64) triple=riscv64gc-unknown-linux-gnu gcc=riscv64-linux-gnu qemu=qemu-riscv64 ;;
-	*) fail "no architecture of Debian 13: $1" ;;
+	*) fail "not one that it knows: $1" ;;
 	esac
 }
 
@@ -114,6 +113,6 @@ for arch; do
 		CC="$gcc-gcc" AR="$gcc-ar" LD="$gcc-ld" OBJCOPY="$gcc-objcopy" \
 		PKG_CONFIG="env PKG_CONFIG_LIBDIR=/usr/lib/$gcc/pkgconfig:/usr/share/pkgconfig pkg-config" \
 		RUNNER="$qemu" SUITE="check-cross-$arch" V="${V:-0}" || result=1
-	sed -n 's/^ok \(.*\)_fn # skip /    left out: \1: /p' "$tree/keel/build/log/check-cross-$arch" | sort -u
+	[ ! -e "$tree/keel/build/log/check-cross-$arch" ] || sed -n 's/^ok \(.*\)_fn # skip /    left out: \1: /p' "$tree/keel/build/log/check-cross-$arch" | sort -u
 done
 exit $result
