@@ -17,12 +17,10 @@ compilers() {
 	# -m32: as i386, where its system headers are.
 	for compiler in $known; do
 		command -v "$compiler" > /dev/null || continue
-		for std in $standards; do
-			echo "$compiler -x $language -std=$std"
-			if echo '#include <stdlib.h>' | $compiler -m32 -x "$language" -fsyntax-only - 2> /dev/null; then
-				echo "$compiler -m32 -x $language -std=$std"
-			fi
-		done
+		for std in $standards; do echo "$compiler -x $language -std=$std"; done
+		if echo '#include <stdlib.h>' | $compiler -m32 -x "$language" -fsyntax-only - 2> /dev/null; then
+			echo "$compiler -m32 -x $language -std=${standards##* }"
+		fi
 	done
 }
 
