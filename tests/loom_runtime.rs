@@ -4,7 +4,7 @@
 use keel::runtime::isolation::Isolation;
 use keel::runtime::sleep::{Sleeper, Wake};
 use keel::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use keel::sync::{Inbox, Link, ThreadSet, UnsafeCell};
+use keel::sync::{Inbox, Link, ThreadSet, UnsafeCell, model_point};
 use keel::task::lookout::Lookout;
 use keel::task::presence::Presence;
 use loom::sync::Arc;
@@ -179,6 +179,44 @@ fn two_wakers_signal_once() {
         }
         let n = signals.load(Ordering::Relaxed);
         assert_eq!(n, usize::from(announced));
+    });
+}
+
+/// Whoever is notified sees why: before it sleeps, instead of it, or when it was
+/// woken.
+/// SHOWS: INV-46, INV-47
+#[test]
+fn a_notified_thread_sees_why() {
+    explore(None, || {
+        struct World {
+            sleeper: Sleeper,
+            why: UnsafeCell<u32>,
+            /// Orders nothing.
+            signalled: AtomicBool,
+        }
+        let w = Arc::new(World {
+            sleeper: Sleeper::new(),
+            why: UnsafeCell::new(0),
+            signalled: AtomicBool::new(false),
+        });
+        let other = w.clone();
+        let waker = thread::spawn(move || {
+            // SAFETY: the sleeper does not look before it is notified.
+            other.why.with_mut(|why| unsafe { *why = 1 });
+            if other.sleeper.notify() == Wake::Signal {
+                other.signalled.store(true, Ordering::Relaxed);
+            }
+        });
+        model_point();
+        if w.sleeper.announce() {
+            while !w.signalled.load(Ordering::Relaxed) {
+                thread::yield_now();
+            }
+        }
+        w.sleeper.awake();
+        // SAFETY: as above; loom checks.
+        assert_eq!(w.why.with(|why| unsafe { *why }), 1);
+        waker.join().unwrap();
     });
 }
 

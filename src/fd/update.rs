@@ -85,16 +85,20 @@ impl ForeignSet {
         // SAFETY: checked just above; the summary is as long as lengths()
         // says.
         let (word, summary) = unsafe { (&*self.words.add(at), &*self.summary.add(at / 64)) };
-        // Downwards first, then upwards, so that the flag never stands for
-        // less than what is there.
-        // PAIRS: drain's swaps.
+        // From below upwards, and drain from above downwards: whoever takes a
+        // mark finds what it stands for (Release here, Acquire there), and
+        // whoever comes to a word after its drain marks the summary after the
+        // drain of that (Release there, Acquire here).
+        // PAIRS: drain's swap of the word.
+        // UNSEEN: to loom read-modify-writes happen in their program's order.
         word.fetch_or(1 << (number % 64), Ordering::AcqRel);
-        // PAIRS: drain's swaps.
+        // PAIRS: drain's swap of the summary.
+        // UNSEEN: as above.
         summary.fetch_or(1 << (at % 64), Ordering::AcqRel);
         // A read-modify-write, not a store: it must come after a concurrent
         // drain's swap or be seen by it.
         // PAIRS: drain's swap.
-        self.pending.fetch_or(1, Ordering::AcqRel);
+        self.pending.fetch_or(1, Ordering::Release);
     }
 
     /// Whether something may be in the set. Exact for its owner after a
@@ -110,22 +114,24 @@ impl ForeignSet {
         if self.is_empty() {
             return;
         }
-        // PAIRS: add's read-modify-writes, here and below.
-        self.pending.swap(0, Ordering::AcqRel);
+        // PAIRS: add's.
+        self.pending.swap(0, Ordering::Acquire);
         for s in 0..self.len.div_ceil(64) {
             // SAFETY: below the summary's length.
             let summary = unsafe { &*self.summary.add(s) };
             if summary.load(Ordering::Relaxed) == 0 {
                 continue;
             }
-            // PAIRS: add.
+            // PAIRS: add's.
+            // UNSEEN: as in add.
             let mut marks = summary.swap(0, Ordering::AcqRel);
             while marks != 0 {
                 let at = s * 64 + marks.trailing_zeros() as usize;
                 marks &= marks - 1;
                 // SAFETY: add() only marks words that exist.
                 let word = unsafe { &*self.words.add(at) };
-                // PAIRS: add.
+                // PAIRS: add's.
+                // UNSEEN: as in add.
                 let mut numbers = word.swap(0, Ordering::AcqRel);
                 while numbers != 0 {
                     f(at * 64 + numbers.trailing_zeros() as usize);

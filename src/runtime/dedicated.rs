@@ -114,7 +114,7 @@ fn end(core: &Core, handles: &mut [Option<Handle>; MAX_THREADS], which: u64) {
         }
         seats[i].stop.store(true, Ordering::Relaxed);
         if let Ok(tid) = usize::try_from(seats[i].await_arrival()) {
-            // notify fences: the loop sees `stop`, or is woken.
+            // A loop that is notified looks at `stop`.
             core.threads()[tid].notify();
         }
         if let Some(handle) = handles[i].take() {

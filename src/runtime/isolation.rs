@@ -83,7 +83,9 @@ impl Isolation {
             if owner == NOBODY {
                 return;
             }
-            self.busy.fetch_and(!(1 << tid), Ordering::Release);
+            // Relaxed: nothing was done since harmless, whose Release goes on in
+            // these read-modify-writes.
+            self.busy.fetch_and(!(1 << tid), Ordering::Relaxed);
             self.wait_while(owner);
         }
     }

@@ -134,8 +134,7 @@ mod global {
     /// Ends every loop. Async-signal-safe.
     pub fn stop() {
         let Some(core) = core() else { return };
-        // PAIRS: the loop's look at the flag after its announcement; notify
-        // fences.
+        // A loop that is notified looks at the flag; see Sleeper::notify.
         core.stopping.store(true, Ordering::Relaxed);
         for t in core.threads() {
             t.notify();

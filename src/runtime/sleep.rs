@@ -51,8 +51,7 @@ impl Sleeper {
             .compare_exchange(AWAKE, SLEEPING, Ordering::Relaxed, Ordering::Relaxed)
             .is_ok();
         // KEEPS: CINV-27, INV-86
-        // PAIRS: wake_if_asleep's and notify's fence. Either they see
-        // SLEEPING, or this thread's look at its sources sees their work.
+        // PAIRS: wake_if_asleep's fence. Either it sees SLEEPING, or this thread's look at its sources sees their work.
         full_fence();
         ok
     }
@@ -78,8 +77,8 @@ impl Sleeper {
     /// Wakes the thread, or makes its next sleep return at once.
     // KEEPS: INV-86
     pub fn notify(&self) -> Wake {
-        // PAIRS: announce's fence, awake's Acquire.
-        full_fence();
+        // PAIRS: awake's Acquire, and announce's fence where its exchange finds
+        // this: both exchanges are of one word, so one of them sees the other.
         match self.0.swap(NOTIFIED, Ordering::Release) {
             SLEEPING => Wake::Signal,
             _ => Wake::Done,
