@@ -35,6 +35,9 @@ pub unsafe fn dump(t: &Head, fd: i32, filter: &[u8], catalog: &Catalog, env: &En
     let Some(filter) = filter::parse(filter, t.key_type, t.key_size, catalog) else {
         return -sys::EINVAL;
     };
+    if matches!(filter, Filter::NoMemory) {
+        return -sys::ENOMEM;
+    }
     if !filter.suits(&|index, element| t.datum(index, element).is_some()) {
         return -sys::EINVAL;
     }

@@ -31,6 +31,8 @@ pub enum Filter {
     All,
     /// The one with this key.
     Key(Key),
+    /// The one with a key for which there is no memory.
+    NoMemory,
     /// Those that meet every condition.
     Data([Option<Condition>; CONDITIONS]),
 }
@@ -54,15 +56,18 @@ enum Operator {
     Gt,
 }
 
-/// Reads a filter for a table with such keys. `None`: it cannot be read, or
-/// there is no memory for its key.
+/// Reads a filter for a table with such keys. `None`: it cannot be read.
 pub fn parse(text: &[u8], key_type: u64, key_size: usize, catalog: &Catalog) -> Option<Filter> {
     let mut words = Words(text);
     let Some(first) = words.next() else {
         return Some(Filter::All);
     };
     if first == b"key" {
-        let key = Key::parse(words.next()?, key_type, key_size)?;
+        let text = words.next()?;
+        let Some(room) = Key::with_len(text.len().max(key_size)) else {
+            return Some(Filter::NoMemory);
+        };
+        let key = room.parse(text, key_type, key_size)?;
         return words.next().is_none().then_some(Filter::Key(key));
     }
     let mut conditions = [None; CONDITIONS];
@@ -192,22 +197,24 @@ pub struct Key {
 }
 
 impl Key {
-    fn parse(text: &[u8], key_type: u64, key_size: usize) -> Option<Self> {
+    /// Reads a key into one that has room for it.
+    fn parse(self, text: &[u8], key_type: u64, key_size: usize) -> Option<Self> {
         match key_type {
-            SMP_T_STR => Self::from_string(text, key_size),
-            SMP_T_BIN => Self::from_hex(text, key_size),
+            SMP_T_STR => self.string(text, key_size),
+            SMP_T_BIN => self.hexadecimal(text, key_size),
             SMP_T_SINT => {
                 let value = units::signed(text).ok()?;
                 let fits = (i64::from(i32::MIN)..=i64::from(u32::MAX)).contains(&value);
-                Self::of(&(value as u32).to_ne_bytes(), key_size).filter(|_| fits)
+                self.of(&(value as u32).to_ne_bytes(), key_size)
+                    .filter(|_| fits)
             }
             SMP_T_IPV4 => {
                 let address: Ipv4Addr = str::from_utf8(text).ok()?.parse().ok()?;
-                Self::of(&address.octets(), key_size)
+                self.of(&address.octets(), key_size)
             }
             SMP_T_IPV6 => {
                 let address: Ipv6Addr = str::from_utf8(text).ok()?.parse().ok()?;
-                Self::of(&address.octets(), key_size)
+                self.of(&address.octets(), key_size)
             }
             _ => None,
         }
@@ -221,29 +228,29 @@ impl Key {
     }
 
     /// Those bytes, if keys have that size.
-    fn of(bytes: &[u8], key_size: usize) -> Option<Self> {
+    fn of(mut self, bytes: &[u8], key_size: usize) -> Option<Self> {
         if bytes.len() != key_size {
             return None;
         }
-        let mut key = Self::with_len(key_size)?;
-        key.bytes_mut().copy_from_slice(bytes);
-        Some(key)
+        self.len = key_size;
+        self.bytes_mut().copy_from_slice(bytes);
+        Some(self)
     }
 
-    fn from_hex(text: &[u8], key_size: usize) -> Option<Self> {
+    fn hexadecimal(mut self, text: &[u8], key_size: usize) -> Option<Self> {
         if text.len() % 2 != 0 || text.len() / 2 > key_size {
             return None;
         }
-        let mut key = Self::with_len(key_size)?;
-        for (byte, digits) in key.bytes_mut().iter_mut().zip(text.chunks_exact(2)) {
+        self.len = key_size;
+        for (byte, digits) in self.bytes_mut().iter_mut().zip(text.chunks_exact(2)) {
             *byte = hex(digits)?;
         }
-        Some(key)
+        Some(self)
     }
 
-    fn from_string(text: &[u8], key_size: usize) -> Option<Self> {
+    fn string(mut self, text: &[u8], key_size: usize) -> Option<Self> {
         // Escapes only make it shorter.
-        let mut key = Self::with_len(text.len())?;
+        self.len = text.len();
         let mut rest = text;
         let mut len = 0;
         while let [first, after @ ..] = rest {
@@ -254,12 +261,12 @@ impl Key {
             if byte == 0 {
                 return None;
             }
-            key.bytes_mut()[len] = byte;
+            self.bytes_mut()[len] = byte;
             len += 1;
             rest = after;
         }
-        key.len = len.min(key_size.checked_sub(1)?);
-        Some(key)
+        self.len = len.min(key_size.checked_sub(1)?);
+        Some(self)
     }
 
     fn bytes(&self) -> &[u8] {
