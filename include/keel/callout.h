@@ -438,7 +438,8 @@ void softclock(unsigned int cpu);
  *
  * Returns 0; -EINVAL where n is 0 or more than nbthread, or before
  * keel_init(); -EBUSY where fewer ids are free; -EAGAIN where a thread could
- * not be started. On failure none is left behind.
+ * not be started; -EMFILE, -ENFILE or -ENOMEM where its poller cannot be made.
+ * On failure none is left behind.
  *
  * Thread rule: *any thread*.
  */

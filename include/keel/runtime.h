@@ -105,7 +105,7 @@ void keel_deinit(void);
  *
  * Returns 0; -EINVAL where there is no such id or no keel_init() yet; -EBUSY
  * where another thread has it; -EALREADY where the calling thread has one;
- * -EMFILE or -ENFILE where its poller cannot be made.
+ * -EMFILE, -ENFILE or -ENOMEM where its poller cannot be made.
  *
  * Thread rule: *any thread*.
  */
@@ -127,9 +127,9 @@ void keel_thread_leave(void);
  * other threads are joined; may be called again.
  *
  * Returns 0; what a thread_init returned that was not 0 (all loops end then);
- * -EAGAIN where a thread could not be started; -EALREADY where it runs
- * already, or the caller is registered under another id than 0; -EINVAL
- * before keel_init().
+ * -EAGAIN where a thread could not be started; -EMFILE, -ENFILE or -ENOMEM
+ * where its poller cannot be made; -EALREADY where it runs already, or the
+ * caller is registered under another id than 0; -EINVAL before keel_init().
  *
  * Thread rule: *any thread*.
  */

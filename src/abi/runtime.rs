@@ -134,7 +134,7 @@ pub unsafe extern "C" fn keel_deinit() {
 ///
 /// Returns 0; -EINVAL where there is no such id or no keel_init() yet; -EBUSY
 /// where another thread has it; -EALREADY where the calling thread has one;
-/// -EMFILE or -ENFILE where its poller cannot be made.
+/// -EMFILE, -ENFILE or -ENOMEM where its poller cannot be made.
 ///
 /// Thread rule: *any thread*.
 #[unsafe(no_mangle)]
@@ -158,9 +158,9 @@ pub unsafe extern "C" fn keel_thread_leave() {
 /// other threads are joined; may be called again.
 ///
 /// Returns 0; what a thread_init returned that was not 0 (all loops end then);
-/// -EAGAIN where a thread could not be started; -EALREADY where it runs
-/// already, or the caller is registered under another id than 0; -EINVAL
-/// before keel_init().
+/// -EAGAIN where a thread could not be started; -EMFILE, -ENFILE or -ENOMEM
+/// where its poller cannot be made; -EALREADY where it runs already, or the
+/// caller is registered under another id than 0; -EINVAL before keel_init().
 ///
 /// Thread rule: *any thread*.
 #[unsafe(no_mangle)]
