@@ -244,6 +244,7 @@ check-install: $(INSTALLED) ## exports, pkg-config, versions, the README's progr
 
 C_SOURCES  := $(wildcard $(foreach d,api race stress death,c-tests/$(d)/*.c))
 C_PROGRAMS := $(patsubst c-tests/%.c,$(BUILD)/c-tests/%,$(C_SOURCES))
+FAULTS     := $(patsubst c-tests/%.c,$(BUILD)/c-tests/%,$(wildcard c-tests/faults/*.c))
 
 $(BUILD)/c-tests/%: c-tests/%.c $(wildcard c-tests/*/*.h) $(INSTALLED)
 	$(call say,CC,$@)
@@ -271,6 +272,9 @@ CROSS ?= arm64
 .PHONY: check-cross
 check-cross: ## the C tests for CROSS (arm64; riscv64) under qemu, in a Debian 13 below build/ (as root; not part of check)
 	$(Q)tools/cross.sh $(CROSS)
+
+check-faults: $(FAULTS) ## C tests in which allocations, descriptors, threads and signals go wrong
+	$(Q)$(STAGE_ENV) tools/suite.sh $@ tools/programs.sh $(FAULTS)
 
 PAUSE_PROGRAMS := $(patsubst c-tests/%.c,$(BUILD)/c-tests/%,$(wildcard c-tests/pause/*.c c-tests/api/test_callout*.c))
 check-pause: ## callout tests with debug assertions, and those that hold threads at pause points
