@@ -259,21 +259,17 @@ impl FdTable {
     /// the old one is not there any more.
     #[cold]
     pub(super) fn rebuild(&self, t: &ThreadPoll, tid: usize, lost: bool) {
-        // Out of descriptors: the next stale report tries again.
-        if t.poller.renew(lost) < 0 {
+        // Out of descriptors or memory: the next stale report tries again.
+        if t.poller.renew(lost, internal_of(t)) < 0 {
             return;
         }
         t.poll_rebuild.bump();
         self.refill(t, tid);
     }
 
-    /// Registers everything with a set that is new and empty.
+    /// Registers everything with a set that is new.
     fn refill(&self, t: &ThreadPoll, tid: usize) {
         t.acquit_all();
-        let internal = t.internal.load(Ordering::Relaxed);
-        if internal >= 0 {
-            self.add_internal(tid, internal);
-        }
         for fd in 0..self.end() as i32 {
             let Some(record) = self.polled(t, fd) else {
                 return;
@@ -294,7 +290,7 @@ impl FdTable {
         let me = me.filter(|(t, _)| t.poller.is_open());
         // The sets first: a close below must not reach into the parent's.
         if let Some((t, _)) = me {
-            let rc = t.poller.renew_in_child();
+            let rc = t.poller.renew_in_child(internal_of(t));
             if rc < 0 {
                 return rc;
             }
@@ -327,6 +323,13 @@ impl FdTable {
 const fn has_missed(state: u32) -> bool {
     state & (FD_EV_ACTIVE_R | FD_EV_READY_R) == FD_EV_ACTIVE_R | FD_EV_READY_R
         || state & (FD_EV_ACTIVE_W | FD_EV_READY_W) == FD_EV_ACTIVE_W | FD_EV_READY_W
+}
+
+/// What a new set watches from the start, if the thread has it: without it nobody
+/// could wake the thread.
+fn internal_of(t: &ThreadPoll) -> Option<(i32, u64)> {
+    let fd = t.internal.load(Ordering::Relaxed);
+    (fd >= 0).then_some((fd, INTERNAL))
 }
 
 /// What the reports about one life of a number carry.

@@ -90,10 +90,19 @@ impl Poller for Epoll {
         epoll::wait(self.epfd(), reports, timeout_ns)
     }
 
-    fn renew(&self, lost: bool) -> i32 {
-        let new = epoll::create();
+    fn renew(&self, lost: bool, internal: Option<(i32, u64)>) -> i32 {
+        let new = fresh(internal);
         if new < 0 {
             return new;
+        }
+        // Under this number it is known there for as long as its file lives.
+        let outer = self.outer.load(Ordering::Relaxed);
+        if outer >= 0 {
+            let rc = nest(outer, new);
+            if rc < 0 {
+                file::close(new);
+                return rc;
+            }
         }
         // The number stays, since closers of CLONED descriptors use it; but
         // a lost one may be somebody else's by now.
@@ -102,16 +111,12 @@ impl Poller for Epoll {
         } else {
             self.epfd.store(new, Ordering::Relaxed);
         }
-        let outer = self.outer.load(Ordering::Relaxed);
-        if outer >= 0 {
-            nest(outer, self.epfd());
-        }
         0
     }
 
     // KEEPS: INV-76
-    fn renew_in_child(&self) -> i32 {
-        let new = epoll::create();
+    fn renew_in_child(&self, internal: Option<(i32, u64)>) -> i32 {
+        let new = fresh(internal);
         if new < 0 {
             return new;
         }
@@ -137,6 +142,20 @@ impl Poller for Epoll {
         self.outer.store(outer, Ordering::Relaxed);
         outer
     }
+}
+
+/// A set with nothing but that descriptor, or a negative errno.
+fn fresh(internal: Option<(i32, u64)>) -> i32 {
+    let set = epoll::create();
+    let Some((fd, key)) = internal.filter(|_| set >= 0) else {
+        return set;
+    };
+    let rc = epoll::ctl(set, epoll::EPOLL_CTL_ADD, fd, epoll::EPOLLIN as u32, key);
+    if rc < 0 {
+        file::close(set);
+        return rc;
+    }
+    set
 }
 
 /// Puts one set into another.

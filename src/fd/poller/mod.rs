@@ -105,13 +105,13 @@ pub(super) trait Poller {
     /// it filled, or a negative errno.
     fn wait(&self, reports: &mut [Event], timeout_ns: Option<u64>) -> i32;
 
-    /// An empty set instead of this one, which is damaged or, if `lost`, not
-    /// there any more: 0 or a negative errno.
-    fn renew(&self, lost: bool) -> i32;
+    /// A set that watches `internal` alone instead of this one, which is damaged
+    /// or, if `lost`, not there any more: 0; or a negative errno, and nothing has
+    /// changed.
+    fn renew(&self, lost: bool, internal: Option<(i32, u64)>) -> i32;
 
-    /// An empty set instead of this one, which is the parent process's: 0 or a
-    /// negative errno.
-    fn renew_in_child(&self) -> i32;
+    /// The same where this one is the parent process's.
+    fn renew_in_child(&self, internal: Option<(i32, u64)>) -> i32;
 
     /// A descriptor that is readable while the set has reports, the same
     /// until the set is closed; or a negative errno.

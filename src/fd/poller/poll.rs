@@ -271,13 +271,13 @@ impl Poller for Poll {
         })
     }
 
-    fn renew(&self, _lost: bool) -> i32 {
+    fn renew(&self, _lost: bool, internal: Option<(i32, u64)>) -> i32 {
         self.empty();
-        0
+        internal.map_or(0, |(fd, key)| self.watch_internal(fd, key))
     }
 
-    fn renew_in_child(&self) -> i32 {
-        self.renew(false)
+    fn renew_in_child(&self, internal: Option<(i32, u64)>) -> i32 {
+        self.renew(false, internal)
     }
 
     fn poll_fd(&self) -> i32 {
