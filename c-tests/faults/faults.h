@@ -30,8 +30,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* What there may be none left of: memory and mappings, descriptors, threads. */
-enum fault { NO_FAULT, MEMORY, DESCRIPTORS, THREADS };
+/* What there may be none left of: memory and mappings, descriptors, what epoll
+ * watches, threads. */
+enum fault { NO_FAULT, MEMORY, DESCRIPTORS, WATCHES, THREADS };
 
 static struct {
 	atomic_int armed;       /* enum fault */
@@ -224,6 +225,11 @@ int mprotect(void *at, size_t size, int protection)
 int epoll_create1(int flags)
 {
 	return fails(DESCRIPTORS, CALLER) ? -1 : (int)syscall(SYS_epoll_create1, flags);
+}
+
+int epoll_ctl(int set, int op, int fd, struct epoll_event *event)
+{
+	return fails(WATCHES, CALLER) ? -1 : (int)syscall(SYS_epoll_ctl, set, op, fd, event);
 }
 
 int eventfd(unsigned int count, int flags)
