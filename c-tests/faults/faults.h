@@ -41,6 +41,7 @@ static struct {
 	int first, last;        /* these fail */
 	int error;              /* so */
 	int whole_program;
+	atomic_int *met;        /* if set, told that one has failed */
 } faults;
 
 /* --- whose call it is -------------------------------------------------------- */
@@ -87,6 +88,8 @@ static int fails(enum fault kind, const void *caller)
 	if (n < faults.first || n > faults.last)
 		return 0;
 	atomic_fetch_add(&faults.failed, 1);
+	if (faults.met)
+		atomic_store(faults.met, 1);
 	errno = faults.error;
 	return 1;
 }
