@@ -19,6 +19,8 @@
 
 #include <keel/keel.h>
 
+#include "storm.h"
+
 #define MAXSOCK 1024
 
 static int owner;               /* its address owns descriptors */

@@ -10,6 +10,8 @@
 
 #include <keel/keel.h>
 
+#include "storm.h"
+
 static atomic_int in_loop;
 
 /* What each thread does before its loop, where a test sets it. */

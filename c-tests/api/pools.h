@@ -12,6 +12,8 @@
 
 #include <keel/keel.h>
 
+#include "storm.h"
+
 #define ARRAY(a) (sizeof(a) / sizeof((a)[0]))
 
 /* Starts the library with two ids; the caller gets id 0. */

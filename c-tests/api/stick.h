@@ -12,6 +12,8 @@
 
 #include <keel/keel.h>
 
+#include "storm.h"
+
 #define ARRAY(a) (sizeof(a) / sizeof((a)[0]))
 
 /* What check's own assertions say, for inner loops: they report each step. */

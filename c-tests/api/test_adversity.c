@@ -263,7 +263,7 @@ START_TEST(a_forked_child_goes_on_alone)
 		keel_poll_once(10000);
 		_exit(atomic_load(&runs) >= 3 && atomic_load(&rings) == 1 ? 33 : 3);
 	}
-	waitpid(child, &status, 0);
+	status = reap(child);
 	ck_assert(WIFEXITED(status));
 	ck_assert_int_eq(WEXITSTATUS(status), 33);
 	/* the parent's poller is its own still */

@@ -67,8 +67,9 @@ static void nothing_rings(void)
 		keel_poll_once(20);
 		polls++;
 	}
-	/* Three, and a few for what a loaded machine does. */
-	ck_assert_int_le(polls, 10);
+	/* Three, and a few for what a loaded machine does; signals end them early. */
+	if (!in_storm())
+		ck_assert_int_le(polls, 10);
 }
 
 /* --- behind the table's back ------------------------------------------------ */

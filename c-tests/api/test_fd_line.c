@@ -346,6 +346,9 @@ END_TEST
 /* The system takes such a line in pieces, whenever the reader made room for one. */
 START_TEST(fd_60_lines_in_a_slow_pipe_do_not_mix)
 {
+	/* A signal ends a write that blocks, and that line is short. */
+	if (in_storm())
+		return;
 	init(1);
 	ck_assert_int_eq(pipe2(ends, O_CLOEXEC), 0);
 	ck_assert_int_ge(fcntl(ends[1], F_SETPIPE_SZ, 4096), 4096);
@@ -388,6 +391,9 @@ START_TEST(fd_60_nobody_waits_for_a_write_that_blocks)
 	void *answer;
 	pthread_t th;
 
+	/* A signal ends the write that blocks, as it should. */
+	if (in_storm())
+		return;
 	init(1);
 	ck_assert_int_eq(pipe2(ends, O_CLOEXEC), 0);
 	ck_assert_int_ge(fcntl(ends[1], F_SETPIPE_SZ, 4096), 4096);

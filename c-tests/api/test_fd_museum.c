@@ -1401,8 +1401,9 @@ START_TEST(fd_48_nothing_to_poll)
 	for (int i = 0; i < 10; i++)
 		keel_poll_once(10);
 	ns = keel_now_ns() - begin;
-	/* It slept: a loop of errors would be through at once. */
-	ck_assert_uint_ge(ns, 100000000u);
+	/* It slept: a loop of errors would be through at once. Signals end a sleep. */
+	if (!in_storm())
+		ck_assert_uint_ge(ns, 100000000u);
 	keel_deinit();
 }
 END_TEST
@@ -1687,8 +1688,9 @@ START_TEST(fd_53_busy_polling_keeps_the_date)
 		last = ms;
 	}
 	ck_assert_int_eq(wrong, 0);
-	/* five times 10 ms and five times 50 have passed */
-	ck_assert_uint_ge(last, 290);
+	/* five times 10 ms and five times 50 have passed, if no signal came */
+	if (!in_storm())
+		ck_assert_uint_ge(last, 290);
 	keel_deinit();
 }
 END_TEST
