@@ -182,24 +182,31 @@ pub fn write_all(fd: i32, bytes: &[u8]) -> isize {
             0.. => done += n as usize,
             _ => match errno() {
                 libc::EINTR => {}
-                libc::EAGAIN => {
-                    // A dump is wanted whole: wait for room.
-                    let mut p = libc::pollfd {
-                        fd,
-                        events: libc::POLLOUT,
-                        revents: 0,
-                    };
-                    // SAFETY: one pollfd.
-                    unsafe { libc::poll(&mut p, 1, 1000) };
-                    if p.revents & libc::POLLOUT == 0 {
-                        return -(libc::EAGAIN as isize);
-                    }
-                }
+                // A dump is wanted whole.
+                libc::EAGAIN if has_room(fd) => {}
                 e => return -(e as isize),
             },
         }
     }
     done as isize
+}
+
+/// Waits a second for room to write. Signals do not end that.
+fn has_room(fd: i32) -> bool {
+    let end = super::clock::monotonic_ns() + 1_000_000_000;
+    loop {
+        let left = end.saturating_sub(super::clock::monotonic_ns());
+        let mut p = libc::pollfd {
+            fd,
+            events: libc::POLLOUT,
+            revents: 0,
+        };
+        // SAFETY: one pollfd.
+        let n = unsafe { libc::poll(&mut p, 1, left.div_ceil(1_000_000) as libc::c_int) };
+        if n >= 0 || errno() != libc::EINTR {
+            return p.revents & libc::POLLOUT != 0;
+        }
+    }
 }
 
 /// A C stream.
