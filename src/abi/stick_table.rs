@@ -10,7 +10,7 @@
 //!
 //! All functions may be called by any thread at any time unless they say
 //! otherwise; registered threads find entries without a lock. In the child of a
-//! fork() of several threads tables must not be used.
+//! fork() of several threads tables must not be used, and no entry expires.
 
 use crate::runtime::{tables, wake};
 use crate::stick_table::catalog::{self, Catalog};
@@ -23,7 +23,7 @@ use crate::stick_table::tables::Fault;
 use crate::stick_table::{key, line};
 use crate::sync::atomic::{AtomicPtr, Ordering};
 use crate::sys::{self, memory};
-use crate::task::Task;
+use crate::task::{Task, tick};
 use core::ffi::{CStr, c_char, c_int, c_uint, c_ulong, c_void};
 use core::mem::offset_of;
 use core::ptr;
@@ -949,6 +949,11 @@ pub(super) fn is_expiry(handler: crate::task::Process) -> bool {
 
 // The same for the scheduler, whose run nobody can tell from a table's last.
 unsafe extern "C" fn expire_task(task: *mut Task, context: *mut c_void, state: u32) -> *mut Task {
+    if tables::are_lost() {
+        // SAFETY: the scheduler runs it.
+        unsafe { (*task).expire.store(tick::ETERNITY, Ordering::Relaxed) };
+        return task;
+    }
     let head = context.cast();
     if tables::tables().begin_run(head, task) {
         // SAFETY: the same layouts; the table stays until the run ends.

@@ -1,6 +1,6 @@
-//! fork(): callouts and the registry stay usable in the child, which has the
-//! forking thread alone. What other threads were doing inside other engines at
-//! that moment stays undone there.
+//! fork(): callouts, timers and the registry stay usable in the child, which has
+//! the forking thread alone. What other threads were doing inside other engines
+//! at that moment stays undone there; stick tables rest.
 
 use super::core_state::{core, life, life_lock};
 use super::registry;
@@ -22,6 +22,7 @@ pub(super) fn install() -> bool {
 fn prepare() {
     core::mem::forget(life());
     if let Some(core) = core() {
+        core.tasks.before_fork();
         core.callouts.before_fork();
     }
 }
@@ -31,6 +32,7 @@ fn parent() {
     unsafe {
         if let Some(core) = core() {
             core.callouts.after_fork();
+            core.tasks.after_fork(false);
         }
         life_lock().force_unlock(false);
     }
@@ -42,9 +44,13 @@ fn child() {
         if let Some(core) = core() {
             let me = registry::tid();
             core.callouts.after_fork_in_child(thread::identity(), me);
+            core.tasks.after_fork(true);
             let mine = me.map_or(0, |tid| 1 << tid);
             let gone = core.registered.fetch_and(mine, Ordering::Relaxed) & !mine;
             core.vanished.fetch_or(gone, Ordering::Relaxed);
+            if gone != 0 {
+                super::tables::lose();
+            }
             core.dedicated.forget();
             core.isolation.only(me);
             core.tasks.lookout.nobody_sleeps();

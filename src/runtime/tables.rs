@@ -7,12 +7,24 @@ use crate::stick_table::head::Head;
 use crate::stick_table::line::{self, Sentence};
 use crate::stick_table::table::Env;
 use crate::stick_table::tables::{Fault, Tables};
-use crate::sync::atomic::{AtomicPtr, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use crate::sys::{clock, memory};
 use crate::task::{Caller, Process};
 use core::ffi::CStr;
 
 static TABLES: Tables = Tables::new();
+
+// In the child of a fork of several threads any of them may be locked for ever.
+static LOST: AtomicBool = AtomicBool::new(false);
+
+/// Whether nobody may look into the tables: no entry of theirs expires.
+pub fn are_lost() -> bool {
+    LOST.load(Ordering::Relaxed)
+}
+
+pub(super) fn lose() {
+    LOST.store(true, Ordering::Relaxed);
+}
 
 /// The process's tables; they exist before `init`.
 #[inline(always)]

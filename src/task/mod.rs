@@ -159,6 +159,27 @@ mod engine {
             unsafe { &*self.scheds.add(tid) }
         }
 
+        /// Takes the locks of all shared wheels, so that none is halfway through a
+        /// change in the child of a fork. Whoever holds one wants no other lock.
+        #[cfg(not(loom))]
+        pub fn before_fork(&self) {
+            for tid in 0..self.n {
+                core::mem::forget(self.sched(tid).shared.lock());
+            }
+        }
+
+        /// Gives them back; `alone`: in the child.
+        ///
+        /// # Safety
+        /// After [`before_fork`](Self::before_fork), once, by the same thread.
+        #[cfg(not(loom))]
+        pub unsafe fn after_fork(&self, alone: bool) {
+            for tid in 0..self.n {
+                // SAFETY: by this function's contract.
+                unsafe { self.sched(tid).shared.force_unlock(alone) };
+            }
+        }
+
         /// How many threads there can be.
         pub fn nbthread(&self) -> usize {
             self.n
