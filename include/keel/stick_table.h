@@ -12,7 +12,7 @@
  *
  * All functions may be called by any thread at any time unless they say
  * otherwise; registered threads find entries without a lock. In the child of a
- * fork() of several threads tables must not be used.
+ * fork() of several threads tables must not be used, and no entry expires.
  *
  * Made from src/abi/stick_table.rs: edit that.
  */

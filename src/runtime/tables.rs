@@ -165,4 +165,5 @@ pub(super) fn deinit_all() {
             format_args!("keel_deinit: {n} stick tables were left and are gone now"),
         );
     }
+    LOST.store(false, Ordering::Relaxed);
 }
