@@ -15,7 +15,7 @@
 #include "../api/fds.h"
 #include "../api/suite.h"
 
-enum { WORKERS = 2, FORKS = 60, FINE = 33 };
+enum { WORKERS = 2, FORKS = 100, FINE = 33 };
 
 static struct pool_head *pool;
 static struct stktable *table;
@@ -67,6 +67,11 @@ static void *works(void *arg)
 		if (ts)
 			stktable_touch_local(table, ts, 1);
 		task_schedule(t, tick_add((int)keel_now_ms(), 1 + i % 50));
+		/* Most of the time under the lock of its timers. */
+		for (int k = 0; k < 200; k++) {
+			task_schedule(shared, tick_add((int)keel_now_ms(), 60 - k % 50));
+			task_unlink_wq(shared);
+		}
 		task_schedule(shared, tick_add((int)keel_now_ms(), 1 + i % 30));
 		task_wakeup(shared, TASK_WOKEN_MSG);
 		callout_reset_sbt_on(&c, SBT_1US * (100 + i % 1000), 0, no_call, NULL, i % (WORKERS + 1), 0);

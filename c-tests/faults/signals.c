@@ -184,7 +184,8 @@ static void calls_everything(int number)
 	wake_thread(1);
 	wake_thread(-1);
 	wake_thread(64);
-	if ((keel_tid() != 0 && !atomic_load(&stopped)) || keel_nbthread() != 2 || keel_all_threads_mask() != 3 || keel_callout_hz() != 1000 ||
+	if ((keel_tid() != 0 && !atomic_load(&stopped)) || keel_nbthread() != 2 ||
+	    keel_all_threads_mask() != 3 || keel_callout_hz() != 1000 ||
 	    keel_now_ns() == 0 || strcmp(keel_version(), "1.0.0") != 0)
 		atomic_fetch_add(&wrong, 1);
 	(void)callout_pending(&often);
