@@ -273,7 +273,7 @@ CROSS ?= arm64
 check-cross: ## the C tests for CROSS (arm64; riscv64) under qemu, in a Debian 13 below build/ (as root; not part of check)
 	$(Q)tools/cross.sh $(CROSS)
 
-check-signals: $(C_PROGRAMS) ## the C tests in c-tests/api/, every thread interrupted every few milliseconds (not part of check)
+check-signals: $(filter $(BUILD)/c-tests/api/%,$(C_PROGRAMS)) ## the C tests in c-tests/api/, every thread interrupted every few milliseconds (not part of check)
 	$(Q)$(STAGE_ENV) KEEL_TEST_SIGNALS=1 CK_TIMEOUT_MULTIPLIER=5 tools/suite.sh $@ \
 		tools/programs.sh $(filter $(BUILD)/c-tests/api/%,$(C_PROGRAMS))
 
