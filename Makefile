@@ -176,7 +176,7 @@ serve: ## starts the example proxy and leaves it running
 # Several at a time, the longest first. What failed before it could say so counts
 # as one test that failed.
 JOBS   ?= $(shell nproc)
-SUITES := check-valgrind check-tsan check-loom check-asan check-lint check-proofs check-shuttle check-rust check-c \
+SUITES := check-valgrind check-tsan check-loom check-asan check-lint check-proofs check-shuttle check-rust check-c check-faults \
 	check-e2e check-pause check-headers check-compile check-cxx check-abi check-install
 .PHONY: $(SUITES) proofs
 

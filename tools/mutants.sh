@@ -5,8 +5,7 @@
 # tests/mutants/ID.patch says in its first line what it puts back, in a line
 # "Caught-by: PROGRAM::TEST" which test that is, and is a unified diff from its
 # first "---" on. PROGRAM is in tests/, or lib, or c-tests/DIR/NAME; of a C program
-# without named tests, PROGRAM alone. With "under TSan" behind it, the C program is
-# one of ThreadSanitizer's.
+# without named tests, PROGRAM alone.
 set -u
 worker=
 if [ "${1:-}" = --worker ]; then worker=$2; shift 2; fi
@@ -74,35 +73,21 @@ cargo_test() {
 		*) set -- --test "$program" "$@" ;;
 		esac
 		export CARGO_TARGET_DIR RUST_BACKTRACE=0
+		# A build ends by itself.
+		case " $* " in *' --no-run '*) limit=0 ;; esac
 		exec timeout "$limit" "$cargo" test --quiet "$@"
 	)
 }
 
-# built TEST: builds the library and the C program that TEST is in. Which of
-# make's builds that is: by the program's place, and by TSan.
-built() {
-	program=${1%%::*}
-	program=${program% under TSan}
-	flavour= build=build
-	case $1 in
-	*' under TSan') flavour=SANITIZE=thread build=build/tsan ;;
-	c-tests/pause/*) flavour=PAUSE=1 build=build/pause ;;
-	esac
-	# shellcheck disable=SC2086
-	make -C $tree --no-print-directory CARGO_TARGET_DIR="$target" $flavour "$build/$program"
-}
+# Without its tests' names: the output of a C program lists them all.
 c_test() {
-	case $1 in
-	*::*) CK_VERBOSITY=verbose ;;
-	esac
-	export CK_VERBOSITY
-	TSAN_OPTIONS=halt_on_error=1 LD_LIBRARY_PATH=$tree/$build/stage/usr/lib timeout "$limit" "$tree/$build/$program"
+	CK_VERBOSITY=verbose LD_LIBRARY_PATH=$tree/build/stage/usr/lib timeout "$limit" "$tree/build/${1%%::*}"
 }
 
 build_test() {
 	case $1 in
-	c-tests/*) built "$1" ;;
-	*) limit=3600 cargo_test "$1" --no-run ;;
+	c-tests/*) make -C $tree --no-print-directory CARGO_TARGET_DIR="$target" "build/${1%%::*}" ;;
+	*) cargo_test "$1" --no-run ;;
 	esac > $log/out 2>&1
 }
 # A test's name has to be there: nothing else would fail either. And where it
@@ -119,12 +104,26 @@ passes() {
 }
 
 say() { printf '%-14s %-16s %s\n' "$1" "$2" "$3"; }
-for id; do
-	catcher "$id"
-done | sort -u > $log/tests
-while read -r test; do
-	{ build_test "$test" && passes "$test"; } || { echo "$test: red without any mutant"; cat $log/out; exit 1; }
-done < $log/tests
+
+# All tests pass without any mutant: each program is asked once for all of its own.
+for id; do catcher "$id"; done | sort -u > $log/tests
+red() { echo "$1: red without any mutant"; cat $log/out; exit 1; }
+sed 's/::.*//' $log/tests | sort -u > $log/programs
+while read -r program; do
+	tests=$(sed -n "s|^$program\(::\(.*\)\)*\$|\2|p" $log/tests)
+	build_test "$program" || red "$program"
+	case $program in
+	c-tests/*)
+		passes "$program" || red "$program"
+		for test in $tests; do grep -aq ":P:[^:]*:$test:" $log/out || red "$program::$test"; done
+		;;
+	*)
+		n=$(echo "$tests" | wc -l)
+		# shellcheck disable=SC2086
+		cargo_test "$program" -- --exact $tests > $log/out 2>&1 && grep -q "^test result: ok. $n passed" $log/out || red "$program"
+		;;
+	esac
+done < $log/programs
 
 for id; do
 	patch=tests/mutants/$id.patch
