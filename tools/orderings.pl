@@ -20,11 +20,11 @@ my $log      = 'build/mutants/orderings';
 # Which tests are asked about a file, in this order.
 my @askers = (
 	['src/callout/',  [qw(callout runtime)], [qw(race/callout_storms race/callout_reuse api/test_callout)]],
-	['src/fd/',       [qw(fd runtime)],      [qw(race/fd_close_once api/test_fd)]],
+	['src/fd/',       [qw(fd)],      [qw(race/fd_close_once api/test_fd)]],
 	['src/pool/',     [qw(pool)],            [qw(api/test_pool_museum race/pool_grows api/test_pool)]],
 	['src/stick_table/freq_ctr', [qw(freq_ctr)], [qw(api/test_freq_ctr)]],
 	['src/stick_table/', [qw(stick_table)],  [qw(race/stick_few_keys race/stick_free race/stick_updates api/test_stick_table api/test_stick_entries)]],
-	['src/task/',     [qw(task runtime)],    [qw(api/test_task_museum api/test_task)]],
+	['src/task/',     [qw(task runtime)],   [qw(api/test_task_museum api/test_task)]],
 	['src/runtime/',  [qw(runtime task callout)], [qw(api/test_runtime api/test_task api/test_adversity race/callout_storms)]],
 	['src/sync/rw_lock', [],                 [qw(race/stick_few_keys race/stick_updates api/test_stick_entries)]],
 	['src/sync/lock', [],                    [qw(race/callout_storms api/test_task_museum race/stick_same_key)]],
@@ -57,7 +57,7 @@ sub sites {
 			$note = "$lines[$i]\n$note";
 			last if $i < $line - 1 && $lines[$i] =~ /[;{}]\s*$/;
 		}
-		my ($why) = $note =~ m{//\s*UNSEEN:\s*(.*)};
+		my ($why) = $note =~ m{//.*\bUNSEEN:\s*(.*)};
 		push @found, { file => $file, line => $line, column => $column, fn => $fn || '-', op => $op, order => $order, half => $_, why => $why } for @halves;
 	};
 	while ($text =~ /\.(load|store|swap|compare_exchange(?:_weak)?|fetch_\w+)\s*(\((?:[^()]++|(?2))*\))/g) {

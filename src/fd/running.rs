@@ -118,9 +118,12 @@ impl Slot {
         // PAIRS: reset's Release. A load of its own, since ThreadSanitizer
         // checks an exchange for races before it lets it acquire, and users
         // read `owner` without atomics.
+        // UNSEEN: the exchange orders the same.
         if !self.owner.load(Ordering::Acquire).is_null()
             || self
                 .owner
+                // PAIRS: as the load, for who is overtaken by a whole life.
+                // UNSEEN: to models the load orders the same.
                 .compare_exchange(
                     core::ptr::null_mut(),
                     owner,
@@ -154,7 +157,7 @@ impl Slot {
         }
         // PAIRS: orphan's and takeover's read-modify-writes of `running`:
         // what they wrote before, the loads below see.
-        if self.running.fetch_or(me, Ordering::AcqRel) & me != 0 {
+        if self.running.fetch_or(me, Ordering::Acquire) & me != 0 {
             return Enter::Nested(self.generation());
         }
         loop {
@@ -215,14 +218,13 @@ impl Slot {
     /// and entrants never see a deleter.
     // KEEPS: INV-61, INV-65
     pub fn orphan(&self, tid: Option<usize>) -> Orphan {
-        // PAIRS: the Release of whoever changed the state.
-        let mut word = self.word.load(Ordering::Acquire);
+        let mut word = self.word.load(Ordering::Relaxed);
         if word & MUST_CLOSE != 0 {
             return Orphan::Twice;
         }
         let life = generation_of(word);
-        // PAIRS: enter's Acquire.
-        self.thread_mask.store(0, Ordering::Release);
+        // Relaxed: the token, or claim's exchange of `running`, publishes it.
+        self.thread_mask.store(0, Ordering::Relaxed);
         // Somebody who saw thread_mask at 0 may grant the token first
         // (clear_running), and it may be taken: then the life is over.
         while generation_of(word) == life && word & MUST_CLOSE == 0 {
@@ -230,7 +232,7 @@ impl Slot {
             match self.word.compare_exchange_weak(
                 word,
                 word | MUST_CLOSE,
-                Ordering::AcqRel,
+                Ordering::Release,
                 Ordering::Relaxed,
             ) {
                 Ok(_) => break,
@@ -240,8 +242,11 @@ impl Slot {
         if let Some(tid) = tid {
             let me = 1u64 << tid;
             if self.running_mask() & me != 0 {
-                // PAIRS: as in leave().
-                self.running.fetch_and(!me, Ordering::AcqRel);
+                // PAIRS: claim's on `running`: the closer comes after what was
+                // done inside.
+                // UNSEEN: the token does the same, but where clear_running
+                // granted it.
+                self.running.fetch_and(!me, Ordering::Release);
             }
         }
         match self.claim() {
@@ -254,7 +259,10 @@ impl Slot {
     /// rule 2 above. Anybody may try at any time.
     // KEEPS: INV-60
     pub fn claim(&self) -> Option<Closing> {
-        // PAIRS: the Release of whoever granted the token.
+        // PAIRS: the Release of whoever granted the token. The look at `running`
+        // must not come before this one.
+        // UNSEEN: to loom a read-modify-write never comes before an earlier
+        // load.
         let mut word = self.word.load(Ordering::Acquire);
         loop {
             if word & MUST_CLOSE == 0 {
@@ -268,12 +276,12 @@ impl Slot {
                 return None;
             }
             let life = generation_of(word);
-            // PAIRS: the Acquire loads of the word.
+            // PAIRS: Release with the Acquire loads of the word; Acquire as the
+            // load above.
             match self.word.compare_exchange_weak(
                 word,
                 word_of(life.wrapping_add(1), 0),
-                Ordering::AcqRel,
-                // PAIRS: as the load above.
+                Ordering::Release,
                 Ordering::Acquire,
             ) {
                 Ok(_) => {
@@ -306,11 +314,11 @@ impl Slot {
             if word & (MUST_CLOSE | TAKING) != 0 || generation_of(word) != life {
                 return Takeover::Lost;
             }
-            // PAIRS: enter's Acquire of the word, through `running` below.
+            // Relaxed: the exchange of `running` below publishes it.
             match self.word.compare_exchange_weak(
                 word,
                 word | TAKING,
-                Ordering::AcqRel,
+                Ordering::Relaxed,
                 Ordering::Relaxed,
             ) {
                 Ok(_) => break,
@@ -332,15 +340,15 @@ impl Slot {
         // with it.
         // PAIRS: arm's Release.
         let owned = self.thread_mask.load(Ordering::Acquire) != 0;
-        // PAIRS: claim's Release.
-        word = self.word.load(Ordering::Acquire);
+        // Relaxed: what a claim wrote is seen with the thread_mask of a later life.
+        word = self.word.load(Ordering::Relaxed);
         let won = owned
             && self.owner() == expected_owner
             && generation_of(word) == life
             && word & (MUST_CLOSE | TAKING) == TAKING;
         if won {
-            // PAIRS: enter's Acquire.
-            self.thread_mask.store(me, Ordering::Release);
+            // Relaxed: it is seen without TAKING.
+            self.thread_mask.store(me, Ordering::Relaxed);
             self.end_takeover(life, ACTIVE);
         } else {
             self.end_takeover(life, 0);
@@ -361,7 +369,7 @@ impl Slot {
             match self.word.compare_exchange_weak(
                 word,
                 word & !(TAKING | also),
-                Ordering::AcqRel,
+                Ordering::Release,
                 Ordering::Relaxed,
             ) {
                 Ok(_) => return,
@@ -382,7 +390,7 @@ impl Slot {
             && !self.owner().is_null()
         {
             // PAIRS: claim's Acquire.
-            self.word.fetch_or(MUST_CLOSE, Ordering::AcqRel);
+            self.word.fetch_or(MUST_CLOSE, Ordering::Release);
         }
         // PAIRS: as in leave().
         self.running.fetch_and(!me, Ordering::AcqRel) & !me

@@ -156,6 +156,7 @@ impl Slot {
         }
         // PAIRS: the Acquire loads of the word: polling.rs, program(), and
         // running.rs. Release: what the caller wrote before wanting events.
+        // UNSEEN: updates order the same; here for who is told by the state alone.
         state_of(self.word.fetch_or(bits(state), Ordering::AcqRel)) & state
     }
 
@@ -164,7 +165,7 @@ impl Slot {
     #[inline]
     pub fn lower(&self, state: u32) {
         if self.state() & state != 0 {
-            // PAIRS: as in raise().
+            // PAIRS, UNSEEN: as in raise().
             self.word.fetch_and(!bits(state), Ordering::AcqRel);
         }
     }
@@ -173,7 +174,7 @@ impl Slot {
     pub fn raise_if_idle(&self, ready: u32, active: u32) {
         let mut word = self.word.load(Ordering::Relaxed);
         while state_of(word) & (ready | active) == 0 {
-            // PAIRS: as in raise().
+            // PAIRS, UNSEEN: as in raise().
             match self.word.compare_exchange_weak(
                 word,
                 word | bits(ready),
@@ -218,7 +219,7 @@ impl Slot {
             if after == state {
                 return state;
             }
-            // PAIRS: as in raise().
+            // PAIRS, UNSEEN: as in raise().
             match self.word.compare_exchange_weak(
                 word,
                 word_of(generation_of(word), after),
