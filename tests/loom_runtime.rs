@@ -183,7 +183,7 @@ fn two_wakers_signal_once() {
 }
 
 /// Whoever is notified sees why: before it sleeps, instead of it, or when it was
-/// woken.
+/// woken. Who wakes it sees what that is done with.
 /// SHOWS: INV-46, INV-47
 #[test]
 fn a_notified_thread_sees_why() {
@@ -191,12 +191,14 @@ fn a_notified_thread_sees_why() {
         struct World {
             sleeper: Sleeper,
             why: UnsafeCell<u32>,
+            eventfd: UnsafeCell<u32>,
             /// Orders nothing.
             signalled: AtomicBool,
         }
         let w = Arc::new(World {
             sleeper: Sleeper::new(),
             why: UnsafeCell::new(0),
+            eventfd: UnsafeCell::new(0),
             signalled: AtomicBool::new(false),
         });
         let other = w.clone();
@@ -204,10 +206,14 @@ fn a_notified_thread_sees_why() {
             // SAFETY: the sleeper does not look before it is notified.
             other.why.with_mut(|why| unsafe { *why = 1 });
             if other.sleeper.notify() == Wake::Signal {
+                // SAFETY: opened before the announcement; loom checks.
+                assert_eq!(other.eventfd.with(|fd| unsafe { *fd }), 7);
                 other.signalled.store(true, Ordering::Relaxed);
             }
         });
         model_point();
+        // SAFETY: nobody looks before the announcement; loom checks.
+        w.eventfd.with_mut(|fd| unsafe { *fd = 7 });
         if w.sleeper.announce() {
             while !w.signalled.load(Ordering::Relaxed) {
                 thread::yield_now();

@@ -77,9 +77,9 @@ sub sites {
 	return @found;
 }
 
+sub programs { my %all = map { ($_ => 1) } map { @{ $_->[2] } } @askers; sort keys %all }
 if (@ARGV && $ARGV[0] eq '--programs') {
-	my %all = map { ($_ => 1) } map { @{ $_->[2] } } @askers;
-	print "build/tsan/c-tests/$_\n" for sort keys %all;
+	print "build/tsan/c-tests/$_\n" for programs();
 	exit;
 }
 my @files = @ARGV;
@@ -131,15 +131,22 @@ sub ask {
 		return "loom_${model}::$by" if $by ne '';
 	}
 	for my $name ($models_alone ? () : @{ $asker->[2] }) {
-		my $program = "$programs/$name";
-		die "no $program\n" unless -x $program;
-		my $status = system "TSAN_OPTIONS='halt_on_error=1 exitcode=66' CK_TIMEOUT_MULTIPLIER=10 timeout $limit '$program' > '$out' 2>&1";
-		return "c-tests/$name" . (slurp($out) =~ /ThreadSanitizer/ ? ' under TSan' : '') if $status;
+		return "c-tests/$name" . (slurp($out) =~ /ThreadSanitizer/ ? ' under TSan' : '') if fails($name, $out);
 	}
 	return '';
 }
 
+# Runs a C program: whether it turned red.
+sub fails {
+	my ($program, $out) = @_;
+	-x "$programs/$program" or die "no $programs/$program\n";
+	return system("TSAN_OPTIONS='halt_on_error=1 exitcode=66' CK_TIMEOUT_MULTIPLIER=10 timeout $limit '$programs/$program' > '$out' 2>&1") != 0;
+}
+
 system "mkdir -p $log" and die;
+if (!$models_alone) {
+	fails($_, "$log/out") and die "$_: red, and nothing is weakened\n" for programs();
+}
 my (%running, @result);
 my $wait = sub {
 	my $pid = wait;

@@ -307,9 +307,11 @@ impl Registry {
     #[inline]
     pub(super) fn freeze(&self, pool: &Head) {
         // PAIRS: the store below; the sizes set by creation and merging.
+        // UNSEEN: they are atomics, here and below; ThreadSanitizer leaves those alone.
         if !pool.frozen.load(Ordering::Acquire) {
             let _list: MutexGuard<'_, List> = self.list.lock();
             // PAIRS: the load above.
+            // UNSEEN: as above.
             pool.frozen.store(true, Ordering::Release);
         }
     }

@@ -48,7 +48,8 @@ impl Sleeper {
     pub fn announce(&self) -> bool {
         let ok = self
             .0
-            .compare_exchange(AWAKE, SLEEPING, Ordering::Relaxed, Ordering::Relaxed)
+            // PAIRS: notify's Acquire: what the thread has to be woken with.
+            .compare_exchange(AWAKE, SLEEPING, Ordering::Release, Ordering::Relaxed)
             .is_ok();
         // KEEPS: CINV-27, INV-86
         // PAIRS: wake_if_asleep's fence. Either it sees SLEEPING, or this thread's look at its sources sees their work.
@@ -77,9 +78,10 @@ impl Sleeper {
     /// Wakes the thread, or makes its next sleep return at once.
     // KEEPS: INV-86
     pub fn notify(&self) -> Wake {
-        // PAIRS: awake's Acquire, and announce's fence where its exchange finds
-        // this: both exchanges are of one word, so one of them sees the other.
-        match self.0.swap(NOTIFIED, Ordering::Release) {
+        // PAIRS: announce's Release; awake's Acquire, and announce's fence where
+        // its exchange finds this. All are exchanges of one word, so one of the
+        // two sees the other.
+        match self.0.swap(NOTIFIED, Ordering::AcqRel) {
             SLEEPING => Wake::Signal,
             _ => Wake::Done,
         }
