@@ -33,15 +33,15 @@ export V CC CXX CARGO PKG_CONFIG
 CARGO_TARGET_DIR ?= target
 ifneq ($(SANITIZE),)
 SAN       := $(patsubst address,asan,$(patsubst thread,tsan,$(SANITIZE)))
-HOST      := $(shell $(CARGO) -vV | sed -n 's/^host: //p')
+HOST      := $(shell MAKEFLAGS= $(CARGO) -vV | sed -n 's/^host: //p')
 MISMATCH  := -Cunsafe-allow-abi-mismatch=sanitizer
 BUILD     := build/$(SAN)
 RUST_ENV  := CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/$(SAN) RUSTC_BOOTSTRAP=1 RUSTFLAGS='-Zsanitizer=$(SANITIZE) \
 	$(if $(filter tsan,$(SAN)),--cfg tsan) \
-	$(shell RUSTC_BOOTSTRAP=1 rustc $(MISMATCH) --print sysroot > /dev/null 2>&1 && echo $(MISMATCH))'
+	$(shell MAKEFLAGS= RUSTC_BOOTSTRAP=1 rustc $(MISMATCH) --print sysroot > /dev/null 2>&1 && echo $(MISMATCH))'
 RUST_ARGS := --target $(HOST)
 SAN_CC    := -fsanitize=$(SANITIZE)
-TSAN_RT   := $(wildcard $(shell rustc --print sysroot)/lib/rustlib/$(HOST)/lib/librustc*_rt.tsan.a)
+TSAN_RT   := $(wildcard $(shell MAKEFLAGS= rustc --print sysroot)/lib/rustlib/$(HOST)/lib/librustc*_rt.tsan.a)
 ifeq ($(SAN),asan)
 SAN_LD    := -fsanitize=address
 else ifneq ($(TSAN_RT),)
@@ -59,7 +59,7 @@ endif
 # counters live in files that all processes share, so that those which die count too.
 ifneq ($(COVERAGE),)
 BUILD     := build/coverage
-HOST      := $(shell $(CARGO) -vV | sed -n 's/^host: //p')
+HOST      := $(shell MAKEFLAGS= $(CARGO) -vV | sed -n 's/^host: //p')
 RUST_ENV  := CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/coverage \
 	RUSTFLAGS='-Cinstrument-coverage -Cllvm-args=-runtime-counter-relocation'
 RUST_ARGS := --target $(HOST)
