@@ -183,6 +183,7 @@ SUITES := check-valgrind check-tsan check-loom check-asan check-lint check-proof
 check: ## every test; the last line adds them up
 	$(Q)tools/deps.sh check
 	$(Q)rm -rf build/tally && mkdir -p build/tally
+	$(Q)$(MAKE) --no-print-directory -j $(JOBS) $(C_PROGRAMS) $(EXAMPLES) || true
 	$(Q)$(MAKE) --no-print-directory -k -j $(JOBS) $(SUITES) || true
 	$(Q)for suite in $(SUITES); do [ -e build/tally/$$suite ] || echo 0 1 0 > build/tally/$$suite; done
 	@tools/tally.sh build/tally

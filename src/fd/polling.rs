@@ -48,6 +48,7 @@ impl FdTable {
                 return -sys::ENOMEM;
             }
             // PAIRS: polled()'s Acquire.
+            // UNSEEN: what is published are atomics that are 0, here and there.
             t.polled.store(polled.cast(), Ordering::Release);
         }
         let rc = t.poller.open();
@@ -165,7 +166,7 @@ impl FdTable {
         let Some(record) = self.polled(t, fd) else {
             return;
         };
-        // PAIRS: raise's Release.
+        // PAIRS, UNSEEN: raise's Release.
         let word = slot.word.load(Ordering::Acquire);
         let life = generation_of(word);
         if slot.owner().is_null() {

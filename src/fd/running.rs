@@ -261,8 +261,6 @@ impl Slot {
     pub fn claim(&self) -> Option<Closing> {
         // PAIRS: the Release of whoever granted the token. The look at `running`
         // must not come before this one.
-        // UNSEEN: to loom a read-modify-write never comes before an earlier
-        // load.
         let mut word = self.word.load(Ordering::Acquire);
         loop {
             if word & MUST_CLOSE == 0 {
@@ -276,12 +274,11 @@ impl Slot {
                 return None;
             }
             let life = generation_of(word);
-            // PAIRS: Release with the Acquire loads of the word; Acquire as the
-            // load above.
+            // PAIRS: as the load above. Relaxed where it succeeds: reset publishes.
             match self.word.compare_exchange_weak(
                 word,
                 word_of(life.wrapping_add(1), 0),
-                Ordering::Release,
+                Ordering::Relaxed,
                 Ordering::Acquire,
             ) {
                 Ok(_) => {

@@ -168,6 +168,7 @@ impl FdTable {
     /// What `tid`'s set holds for `fd`, once it entered.
     pub(super) fn polled(&self, t: &ThreadPoll, fd: i32) -> Option<&AtomicU32> {
         // PAIRS: thread_enter's Release: the area is there.
+        // UNSEEN: as there.
         let polled = t.polled.load(Ordering::Acquire);
         // SAFETY: maxsock words that live as long as the table; every caller
         // got `fd` from slot_if().

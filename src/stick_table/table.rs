@@ -246,7 +246,7 @@ impl Table {
         let mut pool = self.pool.load(Ordering::Acquire);
         if pool.is_null() {
             let _settle = self.settle.lock();
-            pool = self.pool.load(Ordering::Acquire);
+            pool = self.pool.load(Ordering::Relaxed);
             if pool.is_null() {
                 let head = self.head();
                 let synced = !head.sync_task.load(Ordering::Relaxed).is_null() || head.refcnt > 0;
