@@ -11,8 +11,8 @@
 #![allow(clippy::undocumented_unsafe_blocks)] // loom checks every access
 
 use keel::fd::*;
-use keel::sync::UnsafeCell;
 use keel::sync::atomic::{AtomicU64, AtomicUsize, Ordering::*};
+use keel::sync::{UnsafeCell, model_point};
 use loom::sync::{Arc, Mutex, RwLock};
 use loom::thread;
 use std::ffi::c_void;
@@ -444,6 +444,24 @@ fn fd_3_8_9_10_takeover_excludes_the_old_owner() {
         fd.report(0, || fd.change());
         t.join().unwrap();
         assert_eq!(fd.slot.running_mask(), 0);
+    });
+}
+
+/// Who took it over comes after the last one inside, without entering itself.
+/// SHOWS: INV-63
+#[test]
+fn a_taker_sees_what_the_last_user_did() {
+    model(None, || {
+        let fd = Fd::new(0b01);
+        let t = spawn(&fd, |fd| {
+            model_point();
+            if let Takeover::Won = fd.slot.takeover(1, OWNER) {
+                fd.change();
+            }
+        });
+        fd.report(0, || fd.change());
+        model_point();
+        t.join().unwrap();
     });
 }
 

@@ -323,7 +323,10 @@ impl Slot {
             }
         }
         // PAIRS: enter's read-modify-write: an entrant after this exchange
-        // sees TAKING. leave's Release: what the last user did.
+        // sees TAKING. leave's and claim's Release: what the last user did, and a
+        // thread_mask at 0.
+        // UNSEEN: for the former leave below does the same; the latter shows in no
+        // model of as few interruptions as these.
         if self
             .running
             .compare_exchange(0, me, Ordering::AcqRel, Ordering::Relaxed)
