@@ -5,7 +5,7 @@
 # ThreadSanitizer. No build is made for each: src/sync/weaken.rs reads which one
 # it is. MODELS is where the models are, built already, as the
 # C programs are (`make mutants` does it); JOBS how many run at a time. A site whose comment
-# says "UNSEEN: why" is known to be missed by all, and has to be.
+# says "UNSEEN: why" (or "UNSEEN (acquire): why", of one half) is known to be missed by all, and has to be.
 use strict;
 use warnings;
 
@@ -57,8 +57,8 @@ sub sites {
 			$note = "$lines[$i]\n$note";
 			last if $i < $line - 1 && $lines[$i] =~ /[;{}]\s*$/;
 		}
-		my ($why) = $note =~ m{//.*\bUNSEEN:\s*(.*)};
-		push @found, { file => $file, line => $line, column => $column, fn => $fn || '-', op => $op, order => $order, half => $_, why => $why } for @halves;
+		my ($one, $why) = $note =~ m{//.*\bUNSEEN(?: \((\w+)\))?:\s*(.*)};
+		push @found, { file => $file, line => $line, column => $column, fn => $fn || '-', op => $op, order => $order, half => $_, why => !$one || $one eq $_ ? $why : undef } for @halves;
 	};
 	while ($text =~ /\.(load|store|swap|compare_exchange(?:_weak)?|fetch_\w+)\s*(\((?:[^()]++|(?2))*\))/g) {
 		my ($op, $args, $at) = ($1, $2, $-[1]);

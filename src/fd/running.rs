@@ -325,7 +325,7 @@ impl Slot {
         // PAIRS: enter's read-modify-write: an entrant after this exchange
         // sees TAKING. leave's and claim's Release: what the last user did, and a
         // thread_mask at 0.
-        // UNSEEN: for the former leave below does the same; the latter shows in no
+        // UNSEEN (acquire): for the former leave below does the same; the latter shows in no
         // model of as few interruptions as these.
         if self
             .running
