@@ -161,7 +161,6 @@ mod engine {
 
         /// Takes the locks of all shared wheels, so that none is halfway through a
         /// change in the child of a fork. Whoever holds one wants no other lock.
-        #[cfg(not(loom))]
         pub fn before_fork(&self) {
             for tid in 0..self.n {
                 core::mem::forget(self.sched(tid).shared.lock());
@@ -172,7 +171,6 @@ mod engine {
         ///
         /// # Safety
         /// After [`before_fork`](Self::before_fork), once, by the same thread.
-        #[cfg(not(loom))]
         pub unsafe fn after_fork(&self, alone: bool) {
             for tid in 0..self.n {
                 // SAFETY: by this function's contract.
