@@ -97,6 +97,7 @@ pub fn pools() -> &'static Registry {
 #[inline]
 pub fn core() -> Option<&'static Core> {
     // PAIRS: init's Release.
+    // UNSEEN: a program has means of its own to say that keel_init() is over.
     // SAFETY: NULL, or what init made; deinit frees it when all have left.
     unsafe { CORE.load(Ordering::Acquire).as_ref() }
 }
@@ -138,7 +139,7 @@ pub fn init(config: Config) -> i32 {
     }
     match build(config) {
         Ok(core) => {
-            // PAIRS: core's Acquire.
+            // PAIRS, UNSEEN: core's Acquire.
             CORE.store(core, Ordering::Release);
             POOLS.set_started(true);
             0

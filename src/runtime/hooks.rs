@@ -37,13 +37,15 @@ impl Hooks {
         let log = config.log.map_or(ptr::null_mut(), |f| f as *mut ());
         let panic = config.panic.map_or(ptr::null_mut(), |f| f as *mut ());
         // PAIRS: log's and panicked's Acquire.
+        // UNSEEN: the arguments are atomics, which are tried on x86 alone.
         self.log.store(log, Ordering::Release);
+        // PAIRS, UNSEEN: as above.
         self.panic.store(panic, Ordering::Release);
     }
 
     /// Hands one line to the log hook, if there is one.
     pub fn log(&self, level: c_int, message: fmt::Arguments) {
-        // PAIRS: install's Release.
+        // PAIRS, UNSEEN: install's Release.
         let hook = self.log.load(Ordering::Acquire);
         if hook.is_null() {
             return;
@@ -68,7 +70,7 @@ impl Hooks {
             // The hook itself panicked, or two threads did: enough.
             thread::abort();
         }
-        // PAIRS: install's Release.
+        // PAIRS, UNSEEN: install's Release.
         let hook = self.panic.load(Ordering::Acquire);
         if hook.is_null() {
             let mut w = file::Writer::new(2);

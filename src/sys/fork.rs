@@ -18,6 +18,7 @@ static HANDLERS: AtomicPtr<Handlers> = AtomicPtr::new(ptr::null_mut());
 
 fn handlers() -> Option<&'static Handlers> {
     // PAIRS: install's Release.
+    // UNSEEN: the handlers are a constant, here and in install.
     // SAFETY: NULL, or what install was given.
     unsafe { HANDLERS.load(Ordering::Acquire).as_ref() }
 }
@@ -45,7 +46,7 @@ extern "C" fn child() {
 pub fn install(h: &'static Handlers) -> bool {
     let h = (&raw const *h).cast_mut();
     if HANDLERS
-        // PAIRS: handlers' Acquire.
+        // PAIRS, UNSEEN: handlers' Acquire.
         .compare_exchange(ptr::null_mut(), h, Ordering::Release, Ordering::Relaxed)
         .is_err()
     {
