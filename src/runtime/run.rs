@@ -74,6 +74,7 @@ pub unsafe fn run(init: Option<Init>, arg: *mut c_void) -> i32 {
         Some(_) => return -sys::EALREADY,
     };
     // PAIRS: the store below: what the last run did is seen.
+    // UNSEEN: who runs it again after another thread joined that one, or asked it.
     if core.running.swap(true, Ordering::Acquire) {
         return -sys::EALREADY;
     }
@@ -82,7 +83,7 @@ pub unsafe fn run(init: Option<Init>, arg: *mut c_void) -> i32 {
     if !registered {
         let rc = registry::enter(0);
         if rc < 0 {
-            // PAIRS: the swap above.
+            // PAIRS, UNSEEN: the swap above.
             core.running.store(false, Ordering::Release);
             return rc;
         }
@@ -115,7 +116,7 @@ pub unsafe fn run(init: Option<Init>, arg: *mut c_void) -> i32 {
         unsafe { sys::thread::join(handle) };
     }
     core.stopping.store(false, Ordering::Relaxed);
-    // PAIRS: the swap above.
+    // PAIRS, UNSEEN: the swap above.
     core.running.store(false, Ordering::Release);
     plan.result.load(Ordering::Relaxed)
 }

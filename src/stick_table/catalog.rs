@@ -235,6 +235,7 @@ impl Catalog {
                 slot.std_type.store(std_type, Relaxed);
                 slot.arg_type.store(arg_type, Relaxed);
                 // PAIRS: DataType::name, which thereby sees both types.
+                // UNSEEN: they are atomics, and tried on x86 alone.
                 slot.name.store(name.cast_mut(), Release);
                 return index as i32;
             }
@@ -256,7 +257,7 @@ impl DataType {
 
     /// Its name, if it is in use.
     fn name(&self) -> Option<&'static CStr> {
-        // PAIRS: Catalog::register, which published the slot with it.
+        // PAIRS, UNSEEN: Catalog::register, which published the slot with it.
         let name = self.name.load(Acquire);
         // SAFETY: a literal, or a string that stays, as register() demands.
         (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) })

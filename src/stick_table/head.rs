@@ -66,7 +66,7 @@ impl Head {
     /// The engine, if the table was initialised and has a size.
     #[inline(always)]
     pub fn table(&self) -> Option<&Table> {
-        // PAIRS: init's Release.
+        // PAIRS, UNSEEN: init's Release.
         // SAFETY: deinit frees it when nobody uses the table any more.
         unsafe { self.table.load(Ordering::Acquire).as_ref() }
     }

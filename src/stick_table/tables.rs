@@ -110,6 +110,7 @@ impl Tables {
             .store(first.load(Ordering::Relaxed), Ordering::Relaxed);
         first.store(head, Ordering::Relaxed);
         // PAIRS: Head::table's Acquire.
+        // UNSEEN: a program hands a table over by means of its own.
         t.table.store(table, Ordering::Release);
         Ok(())
     }
@@ -142,6 +143,7 @@ impl Tables {
         // From here on the expiry task finds no table. A run of a bounded
         // number of entries may be under way on another thread.
         // PAIRS: end_run's Release.
+        // UNSEEN: a run seldom ends just then, here and there.
         while t.runs.load(Ordering::Acquire) != 0 {
             crate::sync::spin_hint();
         }
@@ -177,7 +179,7 @@ impl Tables {
     /// # Safety
     /// [`begin_run`](Self::begin_run) was true.
     pub unsafe fn end_run(&self, head: *mut Head) {
-        // PAIRS: deinit's Acquire; what the run has read and written.
+        // PAIRS, UNSEEN: deinit's Acquire; what the run has read and written.
         // SAFETY: by this function's contract.
         unsafe { (*head).runs.fetch_sub(1, Ordering::Release) };
     }
