@@ -32,13 +32,14 @@ impl Seat {
     fn arrive(&self, state: u32, result: i32) {
         self.result.store(result, Ordering::Relaxed);
         // PAIRS: await_arrival's Acquire; publishes the result.
+        // UNSEEN: that is an atomic, and tried on x86 alone.
         self.state.store(state, Ordering::Release);
         futex::wake_all(&self.state);
     }
 
     // The id, or a negative errno.
     fn await_arrival(&self) -> i32 {
-        // PAIRS: arrive's Release.
+        // PAIRS, UNSEEN: arrive's Release.
         while self.state.load(Ordering::Acquire) == STARTING {
             futex::wait(&self.state, STARTING);
         }
