@@ -390,6 +390,7 @@ impl Slot {
             && !self.owner().is_null()
         {
             // PAIRS: claim's Acquire.
+            // UNSEEN: leaving, below, orders the same.
             self.word.fetch_or(MUST_CLOSE, Ordering::Release);
         }
         // PAIRS: as in leave().
