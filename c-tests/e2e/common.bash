@@ -36,7 +36,8 @@ free_port() {
 is_listening() { (: <"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
 # start_nginx NAME PORT [ADDRESS]: on 127.0.0.1, and on ADDRESS too; one process, everything below $dir/NAME; its pid in ${nginx_pid[NAME]}
-declare -A nginx_pid
+# Global, though it is read within a function.
+declare -gA nginx_pid
 start_nginx() {
 	local home=$dir/$1
 	mkdir -p "$home/www/up" "$home/tmp"
