@@ -127,14 +127,6 @@ START_TEST(a_thread_begins)
 }
 END_TEST
 
-static int stops(unsigned int tid, void *arg)
-{
-	(void)tid;
-	(void)arg;
-	keel_stop();
-	return 0;
-}
-
 static void run(void)
 {
 	init(3);

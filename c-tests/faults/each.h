@@ -34,6 +34,15 @@ static inline void refused(int error)
 		ck_abort_msg("call %d: error %d instead of %d", nth, error, faults.error);
 }
 
+/* For keel_run(): a loop that ends at once. */
+static inline int stops(unsigned int tid, void *arg)
+{
+	(void)tid;
+	(void)arg;
+	keel_stop();
+	return 0;
+}
+
 /* A pointer of the library's; NULL with a reason in errno. */
 static inline int some(const void *pointer)
 {

@@ -59,14 +59,6 @@ START_TEST(starting)
 }
 END_TEST
 
-static int stops(unsigned int tid, void *arg)
-{
-	(void)tid;
-	(void)arg;
-	keel_stop();
-	return 0;
-}
-
 static void runs_once(void)
 {
 	init(3);
