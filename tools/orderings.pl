@@ -43,6 +43,7 @@ sub sites {
 	$text =~ s{(//[^\n]*)}{' ' x length $1}ge;
 	# What models alone have.
 	$text =~ s/(#\[cfg\((?:loom|model|shuttle)\)\]\s*(?:[^;{}]*;|[^;{}]*(\{(?:[^{}]++|(?2))*\})))/$1 =~ s{[^\n]}{ }gr/ge;
+	my @lines = split /\n/, $whole;
 	my @found;
 	my $add = sub {
 		my ($at, $op, $order, @halves) = @_;
@@ -51,7 +52,6 @@ sub sites {
 		my $column = $at - rindex($before, "\n");
 		my ($fn) = $before =~ /.*\bfn\s+(\w+)/s;
 		# The comment above, or at the end of, the statement.
-		my @lines = split /\n/, $whole;
 		my $note = '';
 		for (my $i = $line - 1; $i >= 0 && $i > $line - 9; $i--) {
 			$note = "$lines[$i]\n$note";
